@@ -1,0 +1,43 @@
+"""How a component declares its options: a small, frozen, strictly typed dataclass in an `options.py` beside it.
+
+A class made with `@options` refuses unknown fields and wrong types when it is constructed, from Python and from
+YAML alike, so that there is one place where a value is checked.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+C = TypeVar("C")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
+def options(cls: type[C]) -> type[C]:
+    """Turn an annotated class into a frozen, keyword-only dataclass that forbids unknown fields and wrong types.
+
+    Raises `pydantic.ValidationError` when it is constructed from something else.
+    """
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    made: Any = dataclass(frozen=True, kw_only=True, config=config)(cls)
+    return made
+
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+IntPair = tuple[int, int]
+FloatPair = tuple[float, float]
+
+
+def parse(schema: type[C], values: Mapping[str, Any]) -> C:
+    """Build a dataclass made with `@options` from plain containers, as YAML gives them.
+
+    Strict mode takes nested mappings and lists only from JSON, so that is the way they go.
+    Raises `pydantic.ValidationError`.
+    """
+    return TypeAdapter(schema).validate_json(json.dumps(values))

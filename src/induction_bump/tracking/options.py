@@ -1,0 +1,19 @@
+"""How records are mirrored to Weights & Biases."""
+
+from typing import Literal
+
+from induction_bump.options import options
+
+
+@options
+class TrackingOptions:
+    """Weights & Biases is a mirror: it can fail without harm to a run."""
+
+    mode: Literal["auto", "offline", "online", "none"] = "auto"
+    """`auto` is online where the user has logged in and offline elsewhere; `none` imports no wandb."""
+    project: str = "induction-bump"
+    """W&B project."""
+    entity: str | None = None
+    """W&B user or team; null takes the account's default."""
+    tags: tuple[str, ...] = ()
+    """W&B tags."""
