@@ -1,0 +1,216 @@
+"""A run's directory: what lies where, and the only functions that write there."""
+
+import json
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from induction_bump.records.files import directory_that_appears_whole, remove_leftovers, replace_atomically
+from induction_bump.records.lock import is_locked
+from induction_bump.records.schema import (
+    TABLES,
+    VERSION,
+    RecordsError,
+    RunInfo,
+    validate_info,
+    validate_table,
+)
+
+_WRITTEN_BY_TRAINING = ("snapshots", "training", "tables", "checkpoints")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A committed moment of training."""
+
+    step: int
+    tokens: int
+    path: Path
+
+
+class RunDirectory:
+    """`runs/<study>/<name>-<run_id>/`.
+
+    Any process may read. Only the holder of the run's lock may call a method that writes.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    # Reading
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was ever begun here."""
+        return (self.path / "run.json").is_file()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config. Raises RecordsError where it is missing or unreadable."""
+        where = self.path / "config.yaml"
+        try:
+            values = yaml.load(where.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        except (OSError, yaml.YAMLError) as error:
+            raise RecordsError(f"{where}: {error}") from None
+        if not isinstance(values, dict):
+            raise RecordsError(f"{where}: not a mapping")
+        return values
+
+    @property
+    def info(self) -> RunInfo:
+        """Contents of run.json, read anew. Raises RecordsError where it is missing or invalid."""
+        where = self.path / "run.json"
+        try:
+            values = json.loads(where.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RecordsError(f"{where}: {error}") from None
+        return validate_info(values, str(where))
+
+    @property
+    def status(self) -> str:
+        """running, finished, preempted, failed; or interrupted: it says running and nobody writes it."""
+        status = self.info.status
+        return "interrupted" if status == "running" and not is_locked(self.path) else status
+
+    def snapshots(self) -> list[Snapshot]:
+        """Committed snapshots in order of steps."""
+        per_step = self.info.tokens_per_step
+        names = (self.path / "snapshots").glob("[0-9]*")
+        return [Snapshot(int(p.name), int(p.name) * per_step, p) for p in sorted(names, key=lambda p: int(p.name))]
+
+    def table(self, name: str, steps: Collection[int] | None = None) -> pa.Table:
+        """Rows of a table over all that is committed, in order of steps; only some `steps` where those are given.
+
+        Raises RecordsError for an unknown table or a file that does not have its layout.
+        """
+        if name not in TABLES:
+            raise RecordsError(f"no table is called '{name}'; known: {', '.join(TABLES)}")
+        parts = [_read_table(name, path, steps) for path in self._files_of(name, steps)]
+        if not parts:
+            return TABLES[name].empty_table()
+        return pa.concat_tables(parts).replace_schema_metadata(None).sort_by("step")
+
+    def _files_of(self, name: str, steps: Collection[int] | None) -> list[Path]:
+        tables = self.path / "tables"
+        added_later = sorted(tables.glob(f"{name}-*.parquet"))
+        compacted = tables / f"{name}.parquet"
+        if compacted.is_file():
+            return [compacted, *added_later]
+        if name == "training":
+            return [*sorted((self.path / "training").glob("part-*.parquet")), *added_later]
+        wanted = (s.path / f"{name}.parquet" for s in self.snapshots() if steps is None or s.step in steps)
+        return [*(path for path in wanted if path.is_file()), *added_later]
+
+    # Writing
+
+    def begin(self, config: Mapping[str, Any], info: RunInfo) -> None:
+        """Start the run: write config.yaml, then run.json, which makes it exist."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        replace_atomically(self.path / "config.yaml", lambda p: p.write_text(text, encoding="utf-8"))
+        self._write_info(info)
+
+    def clear(self) -> None:
+        """Remove what an interrupted training left, so that it can start again from step 0."""
+        for name in _WRITTEN_BY_TRAINING:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in ("phase_changes.parquet", "phase_changes.csv", "probes.parquet"):
+            (self.path / name).unlink(missing_ok=True)
+        remove_leftovers(self.path)
+
+    def update(self, **changes: Any) -> RunInfo:
+        """Change fields of run.json. Raises RecordsError where the outcome would be invalid."""
+        info = validate_info({**self.info.model_dump(), **changes}, str(self.path / "run.json"))
+        self._write_info(info)
+        return info
+
+    def _write_info(self, info: RunInfo) -> None:
+        text = json.dumps(info.model_dump(), indent=2, ensure_ascii=False) + "\n"
+        replace_atomically(self.path / "run.json", lambda p: p.write_text(text, encoding="utf-8"))
+
+    def write_probes(self, table: pa.Table) -> None:
+        """Store what the examples of the held-out probe are."""
+        replace_atomically(self.path / "probes.parquet", lambda p: pq.write_table(table, p))
+
+    def write_snapshot(
+        self, step: int, tables: Mapping[str, pa.Table], write_weights: Callable[[Path], object] | None = None
+    ) -> None:
+        """Commit a snapshot: one Parquet file a table, and weights.safetensors where `write_weights` is given."""
+        info = self.info
+        with directory_that_appears_whole(self.path / "snapshots" / f"{step:08d}") as aside:
+            for name, table in tables.items():
+                self._write_table(name, table, aside / f"{name}.parquet", info)
+            if write_weights:
+                write_weights(aside / "weights.safetensors")
+
+    def append_training(self, table: pa.Table) -> None:
+        """Commit rows of the training table as a further part file, named after its first step."""
+        directory = self.path / "training"
+        directory.mkdir(exist_ok=True)
+        first = table.column("step")[0].as_py()
+        info = self.info
+        replace_atomically(
+            directory / f"part-{first:08d}.parquet", lambda p: self._write_table("training", table, p, info)
+        )
+
+    def append_rows(self, name: str, label: str, table: pa.Table) -> None:
+        """Commit rows that were measured afterwards as `tables/<name>-<label>.parquet`."""
+        directory = self.path / "tables"
+        directory.mkdir(exist_ok=True)
+        info = self.info
+        replace_atomically(directory / f"{name}-{label}.parquet", lambda p: self._write_table(name, table, p, info))
+
+    def compact(self) -> None:
+        """Gather each table into `tables/<name>.parquet`; the snapshots stay as they are."""
+        (self.path / "tables").mkdir(exist_ok=True)
+        info = self.info
+        for name in TABLES:
+            table = self.table(name)
+            if table.num_rows:
+                target = self.path / "tables" / f"{name}.parquet"
+                replace_atomically(target, lambda p, n=name, t=table: self._write_table(n, t, p, info))
+
+    def _write_table(self, name: str, table: pa.Table, path: Path, info: RunInfo) -> None:
+        validate_table(name, table, f"{name} at {self.path.name}")
+        metadata = {
+            "schema_version": str(VERSION),
+            "run_id": info.run_id,
+            "hashes": json.dumps(info.hashes, sort_keys=True),
+            "measure_versions": json.dumps(info.measure_versions, sort_keys=True),
+        }
+        pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
+
+
+def _read_table(name: str, path: Path, steps: Collection[int] | None) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RecordsError(f"{path}: {str(error).splitlines()[0]}") from None
+    validate_table(name, table, str(path))
+    if steps is not None:
+        table = table.filter(pc.field("step").isin(sorted(steps)))
+    return table.replace_schema_metadata(None)
+
+
+def find_runs(path: Path | str) -> list[RunDirectory]:
+    """The run at `path`, or the runs of the study at `path`, by name. Raises RecordsError where there are none."""
+    path = Path(path)
+    if not path.is_dir():
+        raise RecordsError(f"{path}: no such directory; give a run or a study, such as runs/quickstart")
+    run = RunDirectory(path)
+    if run.exists:
+        return [run]
+    runs = [RunDirectory(p.parent) for p in sorted(path.glob("*/run.json"))]
+    if not runs:
+        raise RecordsError(f"{path}: neither a run nor a study (no run.json in it or one level below)")
+    return runs

@@ -1,0 +1,122 @@
+"""`load(path)`: the records of a run or a study as pandas DataFrames."""
+
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from induction_bump.records.directory import RunDirectory, find_runs
+from induction_bump.records.schema import PHASE_CHANGES, RecordsError
+
+
+def load(path: Path | str) -> "Records":
+    """Open the records of a run or a study; a table is read from disk when it is asked for.
+
+    >>> records = load("runs/quickstart")  # doctest: +SKIP
+    >>> records.scalars.query("name == 'icl_score'").set_index("tokens").value.plot()  # doctest: +SKIP
+
+    Raises RecordsError where `path` is neither a run nor a study.
+    """
+    return Records(Path(path), find_runs(path))
+
+
+class Records:
+    """One DataFrame a table (design.md, Tables), over one run or all runs of a study."""
+
+    def __init__(self, path: Path, directories: list[RunDirectory]) -> None:
+        self.path = path
+        self.directories = directories
+
+    def __repr__(self) -> str:
+        return f"Records({str(self.path)!r}, {len(self.directories)} runs)"
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One row a run: what run.json says, and the config with dots (`model.d_model`)."""
+        return pd.DataFrame([_row(run) for run in self.directories])
+
+    @cached_property
+    def scalars(self) -> pd.DataFrame:
+        """One number a snapshot: run_id, step, tokens, name, value, stderr."""
+        return self.read("scalars")
+
+    @cached_property
+    def positions(self) -> pd.DataFrame:
+        """Loss by position: run_id, step, tokens, position (1-based), loss, stderr."""
+        return self.read("positions")
+
+    @cached_property
+    def tokens(self) -> pd.DataFrame:
+        """Loss on one fixed position per example: run_id, step, tokens, example, loss."""
+        return self.read("tokens")
+
+    @cached_property
+    def examples(self) -> pd.DataFrame:
+        """A measure per example: run_id, step, tokens, name, example, value."""
+        return self.read("examples")
+
+    @cached_property
+    def heads(self) -> pd.DataFrame:
+        """One score a head: run_id, step, tokens, layer, head, measure, value, stderr."""
+        return self.read("heads")
+
+    @cached_property
+    def training(self) -> pd.DataFrame:
+        """Every optimiser step: run_id, step, tokens, loss, learning_rate, grad_norm, tokens_per_second."""
+        return self.read("training")
+
+    @cached_property
+    def phase_changes(self) -> pd.DataFrame:
+        """What `bump locate` wrote for this path; for a study it never read, what it wrote for the runs."""
+        files = [self.path / "phase_changes.parquet"]
+        if not files[0].is_file():
+            files = [run.path / "phase_changes.parquet" for run in self.directories]
+        tables = [pq.read_table(file) for file in files if file.is_file()]
+        return (pa.concat_tables(tables) if tables else PHASE_CHANGES.empty_table()).to_pandas()
+
+    def read(
+        self,
+        table: str,
+        runs: Collection[str] | None = None,
+        steps: Collection[int] | None = None,
+        **equals: Any,
+    ) -> pd.DataFrame:
+        """Read one table, keeping only some runs (by run_id), some steps, and rows whose columns equal values.
+
+        A list as a value keeps rows that equal one of its entries. Raises RecordsError for an unknown table or column.
+        """
+        parts = []
+        for run in self.directories:
+            if runs is None or run.info.run_id in runs:
+                part = run.table(table, steps)
+                for column, wanted in equals.items():
+                    if column not in part.column_names:
+                        raise RecordsError(f"table {table} has no column {column}; it has {part.column_names}")
+                    several = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
+                    part = part.filter(pc.field(column).isin(several))
+                parts.append(part)
+        if not parts:
+            raise RecordsError(f"{self.path}: none of the runs {runs} is here")
+        return pa.concat_tables(parts).to_pandas()
+
+
+def _row(run: RunDirectory) -> dict[str, Any]:
+    info = run.info
+    described = info.model_dump(exclude={"hashes", "versions", "hardware", "probes", "measure_versions", "seconds"})
+    place = {"run": run.path.name, "path": str(run.path)}
+    return {**place, **described, "status": run.status, **_flatten(run.config)}
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        elif prefix or key not in ("study", "name"):
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,136 @@
+"""The tables and `run.json`: what every writer must produce and every reader may rely on."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+VERSION = 1
+"""Version of this layout, in every file's metadata."""
+
+_KEY = [
+    pa.field("run_id", pa.string(), False),
+    pa.field("step", pa.int64(), False),
+    pa.field("tokens", pa.int64(), False),
+]
+
+
+def _table(*columns: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -> pa.Schema:
+    """Schema of a tidy table; a column's third entry says that it may be null."""
+    return pa.schema([*_KEY, *(pa.field(c[0], c[1], len(c) == 3 and c[2]) for c in columns)])
+
+
+_head = [("layer", pa.int16()), ("head", pa.int16())]
+_value = [("value", pa.float64()), ("stderr", pa.float64(), True)]
+
+TABLES: Mapping[str, pa.Schema] = {
+    "scalars": _table(("name", pa.string()), *_value),
+    "positions": _table(("position", pa.int32()), ("loss", pa.float64()), ("stderr", pa.float64())),
+    "tokens": _table(("example", pa.int32()), ("loss", pa.float32())),
+    "examples": _table(("name", pa.string()), ("example", pa.int32()), ("value", pa.float32())),
+    "heads": _table(*_head, ("measure", pa.string()), *_value),
+    "training": _table(
+        ("loss", pa.float64()),
+        ("learning_rate", pa.float64()),
+        ("grad_norm", pa.float64()),
+        ("tokens_per_second", pa.float64()),
+    ),
+}
+"""Tables that snapshots and training write, by name."""
+
+PHASE_CHANGES = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("run", pa.string()),
+        ("event", pa.string()),
+        ("found", pa.bool_()),
+        ("step_low", pa.int64()),
+        ("step_high", pa.int64()),
+        ("tokens_low", pa.int64()),
+        ("tokens_high", pa.int64()),
+        ("tokens_estimate", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("value_before", pa.float64()),
+        ("value_after", pa.float64()),
+        ("verdict", pa.string()),
+        ("rule", pa.string()),
+    ]
+)
+"""What `bump locate` writes: one row an event; nulls where an event was not found."""
+
+Status = Literal["running", "finished", "preempted", "failed"]
+
+
+class RecordsError(RuntimeError):
+    """Records on disk, or about to be written, do not have the layout they should have."""
+
+
+class RunInfo(BaseModel):
+    """Contents of `run.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: str
+    study: str
+    name: str
+    status: Status
+    generation: int = 1
+    """Counts the starts from step 0; a W&B run belongs to one of them."""
+    schema_version: int = VERSION
+    message: str | None = None
+    """Why a run failed."""
+    host: str
+    pid: int
+    created_at: str
+    """UTC, ISO 8601."""
+    started_at: str
+    finished_at: str | None = None
+    git_revision: str | None = None
+    versions: dict[str, str]
+    hardware: dict[str, str | int]
+    threads: int
+    world_size: int
+    parameters: int
+    vocab_size: int
+    tokens_per_step: int
+    total_steps: int
+    total_tokens: int
+    hashes: dict[str, str]
+    """sha256 of corpus, tokenizer and probes."""
+    probes: dict[str, dict[str, int | float | str]]
+    """What is needed to read scores against: sizes of the probes."""
+    measure_versions: dict[str, int]
+    seconds: dict[str, float] = {}
+    """Wall time: `training`, `snapshots`."""
+
+
+def validate_info(values: Mapping[str, Any], where: str) -> RunInfo:
+    """Check the contents of `run.json`. Raises RecordsError naming `where` and the first field that is wrong."""
+    try:
+        info = RunInfo.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecordsError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if info.schema_version > VERSION:
+        raise RecordsError(
+            f"{where}: written by a newer version (layout {info.schema_version}, this one reads up to {VERSION})"
+        )
+    return info
+
+
+def validate_table(name: str, table: pa.Table, where: str) -> pa.Table:
+    """Check columns, types and nulls of a table. Raises RecordsError naming `where` and the column that is wrong."""
+    schema = TABLES.get(name)
+    if schema is None:
+        raise RecordsError(f"{where}: no table is called '{name}'; known: {', '.join(TABLES)}")
+    if table.schema.names != schema.names:
+        raise RecordsError(f"{where}: columns {table.schema.names} instead of {schema.names}")
+    for field in schema:
+        column = table.column(field.name)
+        if column.type != field.type:
+            raise RecordsError(f"{where}: column {field.name} is {column.type}, not {field.type}")
+        if column.null_count and not field.nullable:
+            raise RecordsError(f"{where}: column {field.name} holds {column.null_count} nulls")
+    return table
