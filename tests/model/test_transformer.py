@@ -192,7 +192,7 @@ class TestInitialisation:
         attention, feed_forward = model.sublayers
         L = 2
         expected = {
-            model.W_E: 0.02,
+            model.W_E: 1.0,
             attention.W_Q: 64**-0.5,
             attention.W_O: (8 * 16 * 2 * L) ** -0.5,
             feed_forward.W_in: 64**-0.5,

@@ -14,7 +14,7 @@ def initialise(parameters: dict[str, Tensor], options: ModelOptions, seed: int) 
 
     | parameter | distribution |
     |---|---|
-    | W_E (V×D), learned positions (T×D) | N(0, 0.02²); N(0, 1/D) where the model has no norm or ties W_U to W_E |
+    | W_E (V×D), learned positions (T×D) | N(0, 1); N(0, 1/(4D)) where W_U is W_E transposed |
     | W_Q, W_K, W_V (D×H×K), W_in (D×M) | N(0, 1/D): unit-variance activations stay so |
     | W_O (H×K×D) | N(0, 1/(H·K·2L)), L sublayers: the sum of all writes keeps the scale of one |
     | W_out (M×D) | N(0, 1/(M·2L)) |
@@ -23,12 +23,15 @@ def initialise(parameters: dict[str, Tensor], options: ModelOptions, seed: int) 
     | all biases | 0 |
     | smear α (H) | options.smear_init |
 
+    The embedding is that large so that what a first layer writes does not drown the token's identity: with 0.02 the
+    two-layer model of the `repeats` corpus did not form induction heads within 10M tokens, with 1 it does by 8M.
+
     Raises ValueError for a parameter that is not in this table.
     """
     generator = torch.Generator().manual_seed(seed)
     writes = max(1, 2 * len(options.sublayers))
     d_model, d_inner = options.d_model, options.n_heads * options.width_of_head
-    embedding = 1 / math.sqrt(d_model) if options.norm == "none" or options.tied else 0.02
+    embedding = 0.5 / math.sqrt(d_model) if options.tied else 1.0
     deviations = {
         "W_E": embedding,
         "W_pos": embedding,

@@ -1,0 +1,86 @@
+"""Behaviour on held-out text, and on repeated tokens: pure functions of token losses (measures.md §1 and §2).
+
+`losses[n, k − 1]` is −ln p(t_k | t_0 … t_{k−1}) of example n: position k is 1-based and names the predicted token.
+Arrays are N examples × T positions, in nats.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from induction_bump.measures.options import IclOptions
+from induction_bump.measures.statistics import Estimate, clustered_mean
+
+Losses = npt.NDArray[np.floating]
+Tokens = npt.NDArray[np.integer]
+Mask = npt.NDArray[np.bool_]
+
+
+def per_example_icl_score(losses: Losses, icl: IclOptions) -> Losses:
+    """loss[k_late] − loss[k_early] of each example (O22): N. Raises ValueError for a position past the context."""
+    _check_reach(losses, icl.late)
+    return losses[:, icl.late - 1] - losses[:, icl.early - 1]
+
+
+def per_example_icl_window_score(losses: Losses, icl: IclOptions) -> Losses:
+    """Mean loss over [k_late − w + 1, k_late] minus mean over [k_early, k_early + w − 1], each example: N."""
+    _check_reach(losses, icl.late)
+    late = losses[:, icl.late - icl.window : icl.late]
+    early = losses[:, icl.early - 1 : icl.early - 1 + icl.window]
+    return late.mean(1) - early.mean(1)
+
+
+def _check_reach(losses: Losses, position: int) -> None:
+    if position > losses.shape[1]:
+        raise ValueError(f"position {position} lies past the context of {losses.shape[1]} positions")
+
+
+@dataclass(frozen=True)
+class InductionRule:
+    """What the induction rule says of each position: N × T masks.
+
+    The rule predicts that the token that followed the most recent earlier occurrence of t_{k−1} follows again.
+    """
+
+    right: Mask
+    """t_{k−1} occurred before, and was followed by t_k."""
+    wrong: Mask
+    """t_{k−1} occurred before, and was followed by something else."""
+
+
+def induction_rule(tokens: Tokens) -> InductionRule:
+    """Read the rule off windows t_0 … t_T: N × (T + 1) → masks N × T (B23)."""
+    examples, length = tokens.shape
+    right = np.zeros((examples, length - 1), bool)
+    wrong = np.zeros((examples, length - 1), bool)
+    row = np.arange(examples)
+    follower = np.full((examples, int(tokens.max()) + 1), -1, np.int64)
+    for k in range(1, length):
+        previous = tokens[:, k - 1]
+        predicted = follower[row, previous]
+        right[:, k - 1] = predicted == tokens[:, k]
+        wrong[:, k - 1] = (predicted >= 0) & ~right[:, k - 1]
+        follower[row, previous] = tokens[:, k]
+    return InductionRule(right, wrong)
+
+
+def masked_loss(losses: Losses, mask: Mask, documents: Tokens) -> Estimate | None:
+    """Mean loss over the tokens of a mask, or None where the mask holds none."""
+    if not mask.any():
+        return None
+    return clustered_mean((losses * mask).sum(1), documents, mask.sum(1).astype(np.float64))
+
+
+def copy_losses(losses: Losses, blocks: Tokens, copy: int) -> Losses:
+    """Mean loss over the 2nd … last token of a copy (1, 2, …) of the block, each sequence: N.
+
+    Sequences are BOS, block, block, …; blocks: N, the length n of each block. Token r_m of copy c is t_{(c−1)·n + m}.
+    """
+    k = np.arange(1, losses.shape[1] + 1)
+    first = (copy - 1) * blocks[:, None] + 2
+    last = copy * blocks[:, None]
+    inside = (k >= first) & (k <= last)
+    if np.any(last > losses.shape[1]):
+        raise ValueError(f"copy {copy} does not fit into {losses.shape[1]} positions")
+    return (losses * inside).sum(1) / inside.sum(1)

@@ -1,0 +1,135 @@
+"""Probes: fixed token sequences from a seed of their own, the same at every snapshot, run and world size."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from induction_bump.data.corpus import Corpus
+from induction_bump.measures.heads import Lookup, repeat_lookup, text_lookup
+from induction_bump.measures.losses import InductionRule, induction_rule
+from induction_bump.measures.options import MeasureOptions, RepeatsProbeOptions
+
+Tokens = npt.NDArray[np.int64]
+
+SHORTEST_BLOCK = 8
+BLOCK_LENGTHS = 4
+"""Different block lengths in a probe, so that a head with a fixed look-back cannot score 1."""
+
+
+class ProbeError(ValueError):
+    """A probe cannot be made from this corpus and context."""
+
+
+@dataclass(frozen=True)
+class HeldOutProbe:
+    """Held-out windows."""
+
+    tokens: Tokens
+    """N × (T + 1)."""
+    documents: Tokens
+    """N: the document of each window, by which standard errors are clustered."""
+    position: Tokens
+    """N: the one position (1-based) of each window whose loss is kept token by token."""
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Where the head scores look."""
+        return text_lookup(len(self.tokens), self.tokens.shape[1] - 1)
+
+    @cached_property
+    def rule(self) -> InductionRule:
+        """Where the induction rule is right and wrong."""
+        return induction_rule(self.tokens)
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of tokens, documents and positions."""
+        return _hash(self.tokens, self.documents, self.position)
+
+
+@dataclass(frozen=True)
+class RepeatsProbe:
+    """BOS, a block of distinct random tokens, and the block again; padded with BOS, which causality makes harmless."""
+
+    tokens: Tokens
+    """N × L."""
+    shuffled: Tokens
+    """N × L: the second copy is a random permutation of the block whose first token keeps its place, so that the
+    tokens that are scored are the same."""
+    blocks: Tokens
+    """N: the length of each sequence's block."""
+    repeats: int
+    """Copies of the block in each sequence."""
+    queried: npt.NDArray[np.bool_]
+    """N × L: tokens that may be queries."""
+    pool: int
+    """How many tokens blocks are drawn from."""
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Where the head scores look."""
+        return repeat_lookup(torch.from_numpy(self.blocks), self.repeats, torch.from_numpy(self.queried))
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of both sets of sequences."""
+        return _hash(self.tokens, self.shuffled, self.blocks, self.queried.astype(np.int64))
+
+
+def held_out_probe(corpus: Corpus, context: int, options: MeasureOptions) -> HeldOutProbe:
+    """Draw the probe of held-out windows. Raises ValueError where the corpus holds too few."""
+    chosen = options.held_out
+    held_out = corpus.held_out(chosen.examples, context, chosen.seed)
+    positions = np.random.default_rng([chosen.seed, 1]).integers(1, context + 1, len(held_out.tokens))
+    return HeldOutProbe(held_out.tokens, held_out.document.astype(np.int64), positions)
+
+
+def repeats_probe(corpus: Corpus, context: int, options: RepeatsProbeOptions) -> RepeatsProbe:
+    """Draw the probe of repeated random tokens.
+
+    Raises ProbeError where the context or the number of eligible tokens leaves no block of at least 8.
+    """
+    triggers = corpus.probe_triggers(options.sequences, options.seed)  # N × triggers, or None
+    pool = eligible_tokens(corpus, options.quantiles)
+    longest = min(options.block, (context - 1) // options.repeats, len(pool))
+    if longest < SHORTEST_BLOCK:
+        raise ProbeError(
+            f"measures.repeats: a context of {context}, {options.repeats} repeats and {len(pool)} eligible tokens "
+            f"leave blocks of {longest} tokens, and at least {SHORTEST_BLOCK} are needed"
+        )
+    rng = np.random.default_rng(options.seed)
+    lengths = np.unique(np.linspace(max(SHORTEST_BLOCK, longest / 2), longest, BLOCK_LENGTHS).round().astype(np.int64))
+    blocks = lengths[np.arange(options.sequences) % len(lengths)]
+    tokens = np.full((options.sequences, 1 + longest * options.repeats), corpus.bos, np.int64)
+    shuffled = tokens.copy()
+    for n, size in enumerate(blocks):
+        block = rng.permutation(pool)[:size]
+        if triggers is not None and not np.isin(block, triggers[n]).any():
+            block[rng.integers(size)] = rng.choice(triggers[n])  # every sequence needs a token to query
+        tokens[n, 1 : 1 + size * options.repeats] = np.tile(block, options.repeats)
+        shuffled[n] = tokens[n]
+        shuffled[n, 2 + size : 1 + 2 * size] = rng.permutation(block[1:])
+    queried = tokens != corpus.bos
+    if triggers is not None:
+        queried = (tokens[:, :, None] == triggers[:, None]).any(-1)
+    return RepeatsProbe(tokens, shuffled, blocks, options.repeats, queried, len(pool))
+
+
+def eligible_tokens(corpus: Corpus, quantiles: tuple[float, float]) -> Tokens:
+    """Tokens that are not special and whose training frequency lies between two quantiles of those that occur."""
+    ordinary = np.setdiff1d(np.flatnonzero(corpus.frequencies > 0), corpus.special_tokens)
+    frequencies = corpus.frequencies[ordinary]
+    low, high = np.quantile(frequencies, quantiles)
+    return ordinary[(frequencies >= low) & (frequencies <= high)]
+
+
+def _hash(*arrays: npt.NDArray[np.integer]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, "<i8").tobytes())
+    return digest.hexdigest()

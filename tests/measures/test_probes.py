@@ -1,0 +1,78 @@
+"""Probes: fixed, hashed, and made as the definitions say."""
+
+import numpy as np
+import pytest
+
+from induction_bump.measures.options import MeasureOptions, RepeatsProbeOptions
+from induction_bump.measures.probes import ProbeError, eligible_tokens, held_out_probe, repeats_probe
+from tests.measures.corpus import SmallCorpus
+
+WIDE = RepeatsProbeOptions(sequences=12, quantiles=(0.0, 1.0))
+
+
+def test_sequences_are_bos_and_a_block_of_distinct_tokens_again_and_again() -> None:
+    probe = repeats_probe(SmallCorpus(context=64), 64, RepeatsProbeOptions(sequences=12, repeats=4, quantiles=(0, 1)))
+    for row, n in zip(probe.tokens, probe.blocks, strict=True):
+        block = row[1 : 1 + n]
+        assert row[0] == 0
+        assert len(set(block.tolist())) == n
+        assert 0 not in block
+        assert row[1 : 1 + 4 * n].tolist() == block.tolist() * 4
+        assert (row[1 + 4 * n :] == 0).all()
+    assert len(set(probe.blocks.tolist())) == 4
+
+
+def test_the_shuffled_second_copy_holds_the_same_tokens_after_the_same_first() -> None:
+    probe = repeats_probe(SmallCorpus(), 24, WIDE)
+    moved = 0
+    for row, shuffled, n in zip(probe.tokens, probe.shuffled, probe.blocks, strict=True):
+        assert shuffled[: n + 2].tolist() == row[: n + 2].tolist()
+        assert sorted(shuffled[n + 1 : 2 * n + 1]) == sorted(row[n + 1 : 2 * n + 1])
+        moved += int((shuffled != row).sum())
+    assert moved > 12 * 5
+
+
+def test_blocks_are_drawn_between_the_quantiles_of_frequency() -> None:
+    corpus = SmallCorpus(vocab_size=101)
+    eligible = eligible_tokens(corpus, (0.1, 0.9))  # token v has frequency ∝ 1/v
+    assert eligible.tolist() == list(range(11, 91))
+    probe = repeats_probe(corpus, 24, RepeatsProbeOptions(sequences=50, quantiles=(0.1, 0.9)))
+    assert set(np.unique(probe.tokens)) <= {0, *range(11, 91)}
+    assert probe.pool == 80
+
+
+def test_the_block_is_as_long_as_context_and_pool_allow() -> None:
+    assert repeats_probe(SmallCorpus(200, 256), 256, WIDE).blocks.max() == 50
+    assert repeats_probe(SmallCorpus(200, 41), 41, WIDE).blocks.max() == 20
+    assert repeats_probe(SmallCorpus(16, 256), 256, WIDE).blocks.max() == 15
+    with pytest.raises(ProbeError, match=r"context of 16.*blocks of 7 tokens.*at least 8"):
+        repeats_probe(SmallCorpus(), 16, WIDE)
+
+
+def test_on_a_corpus_with_triggers_only_they_are_queried() -> None:
+    corpus = SmallCorpus(triggers=np.array([3, 5]))
+    probe = repeats_probe(corpus, 40, WIDE)
+    assert set(probe.tokens[probe.queried].tolist()) <= {3, 5}
+    queries = (probe.lookup.keys >= 0).any(-1).numpy()
+    assert queries.any(1).all()
+    assert set(probe.tokens[queries].tolist()) <= {3, 5}
+
+
+def test_held_out_windows_start_with_bos_and_remember_one_position() -> None:
+    probe = held_out_probe(SmallCorpus(), 24, MeasureOptions())
+    assert probe.tokens.shape == (1024, 25)
+    assert (probe.position >= 1).all()
+    assert (probe.position <= 24).all()
+    assert len(np.unique(probe.position)) == 24
+
+
+def test_probes_depend_on_their_own_seed_alone() -> None:
+    a, b = (repeats_probe(SmallCorpus(), 24, WIDE) for _ in range(2))
+    other = repeats_probe(SmallCorpus(), 24, RepeatsProbeOptions(sequences=12, quantiles=(0, 1), seed=5))
+    assert a.hash == b.hash != other.hash
+
+
+def test_hashes_are_what_they_have_always_been() -> None:
+    """Golden: a changed hash means that runs are no longer measured on the same sequences."""
+    assert repeats_probe(SmallCorpus(), 24, WIDE).hash[:16] == "d043221bcfcea52e"
+    assert held_out_probe(SmallCorpus(), 24, MeasureOptions()).hash[:16] == "b40307e033b2ecc2"

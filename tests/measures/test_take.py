@@ -1,0 +1,150 @@
+"""All measures of a snapshot, taken together."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from induction_bump.measures import reading
+from induction_bump.measures.null import null99
+from induction_bump.measures.options import HeldOutOptions, IclOptions, MeasureOptions, NullOptions, RepeatsProbeOptions
+from induction_bump.measures.reading import read
+from induction_bump.measures.registry import VERSIONS
+from induction_bump.measures.take import Probes, take
+from induction_bump.model.options import ModelOptions
+from induction_bump.model.transformer import Tap, Transformer, next_token_losses
+from tests.measures.corpus import SmallCorpus
+from tests.measures.wired import induction_model
+
+OPTIONS = MeasureOptions(
+    icl=IclOptions(early=3, late=40, window=8),
+    held_out=HeldOutOptions(examples=20),
+    repeats=RepeatsProbeOptions(sequences=8, quantiles=(0.0, 1.0)),
+)
+
+
+@pytest.fixture
+def probes() -> Probes:
+    return Probes.draw(SmallCorpus(context=40), 40, OPTIONS)
+
+
+def small(sublayers: str = "ss") -> Transformer:
+    return Transformer(ModelOptions(sublayers=sublayers, d_model=16, n_heads=2), 32, 40)
+
+
+def test_the_hand_wired_model_has_the_ordered_advantage_of_knowing_what_comes(probes: Probes) -> None:
+    measured = take(induction_model(32, 40), probes, OPTIONS)
+    assert measured.scalars["second_copy_loss"][0] < 0.01
+    # on a permuted copy the same head is surely wrong: e^20 to one against the right token
+    assert measured.scalars["ordered_copy_advantage"][0] > 10
+    # in the first copy it attends where it will and is wrong with certainty: no better than a guess
+    assert measured.scalars["first_copy_loss"][0] > math.log(31)
+
+
+def test_an_untrained_model_has_no_advantage_and_no_icl(probes: Probes) -> None:
+    measured = take(small(), probes, OPTIONS)
+    for name in ("icl_score", "icl_window_score", "copy_advantage", "ordered_copy_advantage"):
+        value, stderr = measured.scalars[name]
+        assert stderr is not None
+        assert abs(value) < max(4 * stderr, 0.05)
+
+
+def test_losses_are_those_of_one_plain_forward_pass_however_it_is_cut(
+    probes: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokens = small("sfs"), probes.held_out.tokens
+    with torch.no_grad():
+        windows = torch.from_numpy(tokens)
+        plain = next_token_losses(model(windows[:, :-1]), windows[:, 1:]).numpy()
+    whole = read(model, tokens, probes.held_out.lookup)
+    monkeypatch.setattr(reading, "TOKENS_AT_ONCE", 90)
+    monkeypatch.setattr(reading, "LOGITS_AT_ONCE", 100)
+    pieces = read(model, tokens, probes.held_out.lookup)
+    np.testing.assert_allclose(whole.losses, plain, atol=1e-5)
+    np.testing.assert_allclose(pieces.losses, plain, atol=1e-5)
+    for name, values in whole.scores.items():
+        np.testing.assert_allclose(pieces.scores[name], values, atol=1e-6)
+
+
+def test_tables_have_the_shapes_of_the_probe(probes: Probes) -> None:
+    measured = take(small(), probes, OPTIONS)
+    assert measured.loss_by_position is not None
+    assert measured.loss_by_position.value.shape == (40,)
+    assert measured.token_losses is not None
+    assert measured.token_losses.shape == (20,)
+    assert {name: values.shape for name, values in measured.examples.items()} == {
+        "icl_score": (20,),
+        "icl_window_score": (20,),
+    }
+    assert {e.value.shape for e in measured.heads.values()} == {(2, 2)}
+    assert set(measured.heads) <= set(VERSIONS)
+
+
+def test_the_scalars_are_means_of_what_is_kept_per_example(probes: Probes) -> None:
+    measured = take(small(), probes, OPTIONS)
+    for name, values in measured.examples.items():
+        assert measured.scalars[name][0] == pytest.approx(values.mean(), abs=1e-5)
+    assert measured.loss_by_position is not None
+    assert measured.scalars["loss"][0] == pytest.approx(measured.loss_by_position.value.mean())
+
+
+@pytest.mark.parametrize("sublayers", ["", "ff"])
+def test_a_model_without_attention_has_no_head_scores(probes: Probes, sublayers: str) -> None:
+    measured = take(small(sublayers), probes, OPTIONS)
+    assert measured.heads == {}
+    assert "loss" in measured.scalars
+
+
+def test_measuring_leaves_the_model_in_the_mode_it_was_in(probes: Probes) -> None:
+    model = small().train()
+    take(model, probes, OPTIONS)
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_no_pattern_is_ever_formed(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: set[str] = set()
+    original = Tap.__call__
+
+    def spy(self: Tap, site, tensor):
+        asked.update(self.names)
+        return original(self, site, tensor)
+
+    monkeypatch.setattr(Tap, "__call__", spy)
+    take(small(), probes, OPTIONS)
+    assert asked == {"q", "k"}
+
+
+def test_a_broken_model_is_an_error(probes: Probes) -> None:
+    model = small()
+    with torch.no_grad():
+        model.W_U.fill_(torch.nan)
+    with pytest.raises(ValueError, match="losses are not finite"):
+        take(model, probes, OPTIONS)
+
+
+class TestNull:
+    """The best of untrained heads."""
+
+    few = NullOptions(initialisations=12, examples=4)
+
+    def test_it_is_near_what_uniform_attention_scores(self, probes: Probes, tmp_path: Path) -> None:
+        values = null99(small().options, 32, 40, probes, self.few, tmp_path)
+        uniform = np.mean([1 / (i + 1) for i in range(2, 40)])
+        assert uniform < values["previous_token"] < 3 * uniform
+        assert 0 < values["prefix_matching"] < 0.2
+
+    def test_it_is_computed_once(self, probes: Probes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = null99(small().options, 32, 40, probes, self.few, tmp_path)
+        monkeypatch.setattr("induction_bump.measures.null._maxima", None)
+        assert null99(small().options, 32, 40, probes, self.few, tmp_path) == first
+
+    def test_another_architecture_has_another_null(self, probes: Probes, tmp_path: Path) -> None:
+        null99(small().options, 32, 40, probes, self.few, tmp_path)
+        null99(small("s").options, 32, 40, probes, self.few, tmp_path)
+        assert len(list((tmp_path / "nulls").glob("*.json"))) == 2
+
+    def test_a_model_without_heads_has_none(self, probes: Probes, tmp_path: Path) -> None:
+        assert null99(small("ff").options, 32, 40, probes, self.few, tmp_path) == {}
