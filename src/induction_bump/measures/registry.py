@@ -21,3 +21,16 @@ VERSIONS: Mapping[str, int] = {
     "null99": 1,
 }
 """Name → version."""
+
+_PARTS = {
+    "predictable_share": "predictable_loss",
+    "unpredictable_share": "unpredictable_loss",
+    "first_copy_loss": "copy_advantage",
+    "second_copy_loss": "copy_advantage",
+    "shuffled_copy_loss": "ordered_copy_advantage",
+}
+
+
+def measure_of(label: str) -> str:
+    """The measure that a row's name belongs to: `predictable_share` is part of `predictable_loss`."""
+    return "null99" if label.startswith("null99/") else _PARTS.get(label, label)

@@ -1,0 +1,149 @@
+"""Train one run, from its typed config to its committed records.
+
+corpus, probes, model                       # the same on every rank
+snapshot at step 0                          # before any update
+for each step:
+    for each pass: loss, backward           # StepBatchSampler says which sequences
+    clip, AdamW, learning rate
+    TrainingRows                            # every step's numbers
+    Snapshots                               # at the schedule's moments; after the last update too
+    StopOnRequest, Progress
+compaction of the tables
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytorch_lightning as pl
+import torch
+
+from induction_bump.data.corpus import Corpus, prepare
+from induction_bump.measures.null import null99
+from induction_bump.measures.registry import VERSIONS
+from induction_bump.measures.take import Probes
+from induction_bump.model.transformer import Transformer
+from induction_bump.records.directory import RunDirectory
+from induction_bump.training.datamodule import WindowData
+from induction_bump.training.module import LanguageModel
+from induction_bump.training.options import DeviceOptions, RunConfig
+from induction_bump.training.progress import Progress
+from induction_bump.training.rows import TrainingRows
+from induction_bump.training.snapshot import Snapshots
+from induction_bump.training.stopping import StopOnRequest
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves in memory."""
+
+    module: LanguageModel
+    trainer: pl.Trainer
+    corpus: Corpus
+    probes: Probes
+    run: RunDirectory
+    stopped: bool
+    """It ended early because it was asked to."""
+
+
+def train(config: RunConfig, run: RunDirectory, stop_requested: Callable[[], bool] = lambda: False) -> Trained:
+    """Train a run that was begun in `run` (its run.json exists); on several ranks, each calls this.
+
+    Raises ValueError for a corpus or a probe that does not fit, LossNotFiniteError for a loss that broke, OSError for
+    a disk that is full or read-only. What was committed before stays.
+    """
+    quiet_lightning()
+    cache = Path(config.paths.cache).expanduser()
+    corpus = prepare(config.data, cache)
+    probes = Probes.draw(corpus, config.data.context, config.measures)
+    model = Transformer(config.model, corpus.vocab_size, config.data.context, config.seed.init)
+    torch.set_float32_matmul_precision("high" if config.training.tf32 else "highest")
+    rows = TrainingRows(run, config.tokens_per_step)
+    stop = StopOnRequest(stop_requested)
+    null = partial(null99, config.model, corpus.vocab_size, config.data.context, probes, config.measures.null, cache)
+    snapshots = Snapshots(config, run, probes, null, rows)
+    progress = Progress(rows, config.total_steps, config.tokens_per_step, f"{config.study}/{run.path.name}")
+    trainer = make_trainer(config, [rows, snapshots, progress, stop])
+    if trainer.is_global_zero:
+        _describe(run, corpus, probes, model)
+    module = LanguageModel(config, model)
+    began = time.perf_counter()
+    trainer.fit(module, datamodule=WindowData(config, corpus))
+    if trainer.is_global_zero:
+        whole = time.perf_counter() - began
+        run.update(seconds={"training": whole - snapshots.seconds, "snapshots": snapshots.seconds})
+        if not stop.stopped:
+            run.compact()
+    return Trained(module, trainer, corpus, probes, run, stop.stopped)
+
+
+def make_trainer(config: RunConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """A Lightning trainer that only trains: no logger, checkpoints, bars or files of its own."""
+    _, passes = config.devices.split(config.training.batch_sequences)
+    devices = config.devices
+    world = devices.count * devices.nodes
+    return pl.Trainer(
+        accelerator=accelerator_of(devices),
+        devices=devices.count,
+        num_nodes=devices.nodes,
+        strategy="ddp" if world > 1 else "auto",
+        precision="bf16-mixed" if config.training.precision == "bf16" else "32-true",
+        max_steps=config.total_steps,
+        max_epochs=-1,
+        accumulate_grad_batches=passes,
+        callbacks=callbacks,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+    )
+
+
+def accelerator_of(devices: DeviceOptions) -> str:
+    """Lightning's name of the accelerator; `auto` is CUDA where there is one, never anything else."""
+    if devices.accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return devices.accelerator
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's advertisements out of a run's output; its warnings that are right for us stay."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # batches are functions of their index and cost under 2 % of a step
+        ".*GPU available but not used.*",
+        ".*isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning's own call into torch 2.13
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _describe(run: RunDirectory, corpus: Corpus, probes: Probes, model: Transformer) -> None:
+    """Complete run.json with what only model and probes tell, and store what the probe's examples are."""
+    hashes = {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer_hash, **probes.hashes}
+    changes: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "vocab_size": corpus.vocab_size,
+        "hashes": hashes,
+        "probes": probes.describe(),
+        "measure_versions": dict(VERSIONS),
+    }
+    run.update(**changes)
+    held_out = probes.held_out
+    examples = np.arange(len(held_out.tokens), dtype=np.int32)
+    columns = {
+        "example": examples,
+        "position": held_out.position.astype(np.int32),
+        "document": held_out.documents.astype(np.int32),
+        "token": held_out.tokens[examples, held_out.position].astype(np.int32),
+    }
+    run.write_probes(pa.table(columns))
