@@ -1,0 +1,128 @@
+"""Finding or building a corpus's shards below `<cache>/corpora/<hash>`.
+
+The hash is of everything the tokens depend on. One process builds, under a lock, into a directory beside the final one,
+and renames it when it is complete; whoever comes meanwhile waits and finds it. A builder that was killed leaves a
+partial directory, which the next one removes.
+"""
+
+import fcntl
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+from induction_bump.data.documents import open_documents
+from induction_bump.data.errors import CorpusError
+from induction_bump.data.fingerprint import digest, fingerprint, tokenizer_fingerprint
+from induction_bump.data.options import DataOptions, PythonSourceOptions
+from induction_bump.data.progress import TokenisingProgress
+from induction_bump.data.shards import FORMAT, HELD_OUT, TRAINING, DamagedShards, Shards, ShardWriter
+from induction_bump.data.tokenise import BatchTokeniser, is_held_out, tokenise
+from induction_bump.data.tokenizer import describe, load_pretrained, train_bpe
+
+log = logging.getLogger(__name__)
+
+LITTLE_SOURCE = 25_000_000
+"""Bytes of `python_source` below which a warning says that there is little to learn from."""
+
+
+def find_or_build(options: DataOptions, cache: Path, *, progress: bool = True) -> Shards:
+    """The shards of a text corpus. Raises CorpusError for what the user can mend."""
+    content = fingerprint(options, cache)
+    key = digest(
+        {
+            "format": FORMAT,
+            "corpus": content,
+            "tokenizer": tokenizer_fingerprint(options.tokenizer),
+            "held_out_share": options.held_out_share,
+        }
+    )[:32]
+    directory = cache.expanduser() / "corpora" / key
+    if directory.exists():
+        try:
+            return _opened(directory, options)
+        except DamagedShards as error:
+            log.warning("%s; it is built again", error)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(directory.with_suffix(".lock"), options.corpus.name, progress):
+        try:
+            return _opened(directory, options)  # made while this process waited
+        except DamagedShards:
+            pass
+        partial = directory.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            _build(options, content, partial, progress)
+            shutil.rmtree(directory, ignore_errors=True)
+            partial.rename(directory)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return _opened(directory, options)
+
+
+def _opened(directory: Path, options: DataOptions) -> Shards:
+    shards = Shards(directory)
+    size = shards.manifest["text_bytes"]
+    if isinstance(options.corpus, PythonSourceOptions) and size < LITTLE_SOURCE:
+        log.warning(
+            "python_source: only %.1f MB of source here, less than 25 MB; data.corpus.installed_packages=true adds that"
+            " of installed packages, and data.corpus=files reads your own text",
+            size / 1e6,
+        )
+    return shards
+
+
+def _build(options: DataOptions, content: str, directory: Path, progress: bool) -> None:
+    documents = open_documents(options.corpus)
+    share, text_bytes = options.held_out_share, 0
+    with TokenisingProgress(options.corpus.name, documents.bytes, shown=progress) as bar:
+        if options.tokenizer.name == "bpe":
+            bar.say(f"training a tokenizer of {options.tokenizer.vocab_size} tokens")
+            training = (text for text in documents if not is_held_out(text, share))
+            tokenizer = train_bpe(islice(training, options.tokenizer.training_documents), options.tokenizer)
+        else:
+            tokenizer = load_pretrained(options.tokenizer)
+        info, json = describe(tokenizer, options.tokenizer.source), tokenizer.to_str()
+        with ShardWriter(directory, json, info) as writer:
+            bar.say("tokenising, once for all runs on this corpus")
+            workers = BatchTokeniser(json, info.bos, writer.dtype, share)
+            for batch in tokenise(documents, workers, len(os.sched_getaffinity(0))):
+                for split, (stream, lengths) in batch.streams.items():
+                    writer.add(split, stream, lengths)
+                bar.add(batch.bytes, batch.tokens)
+                text_bytes += batch.bytes
+            _check_parts(options, writer.documents(TRAINING), writer.documents(HELD_OUT))
+            writer.close(content, text_bytes)
+
+
+def _check_parts(options: DataOptions, training: int, held_out: int) -> None:
+    """Raise CorpusError where a part has no documents."""
+    total = training + held_out
+    if not total:
+        raise CorpusError(
+            f"data.corpus.name={options.corpus.name}: there is no text in it; give documents that hold some"
+        )
+    if not held_out or not training:
+        part, change = ("training", "lower") if held_out else ("held-out", "raise")
+        raise CorpusError(
+            f"data.held_out_share={options.held_out_share}: the {part} part of {total} documents is empty;"
+            f" {change} it, or give more documents (whole documents are held out)"
+        )
+
+
+@contextmanager
+def _locked(path: Path, name: str, progress: bool) -> Iterator[None]:
+    """Hold a lock that ends with the process, however it ends."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if progress:
+                print(f"{name}: another process is tokenising this corpus; waiting for it", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

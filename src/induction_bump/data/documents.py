@@ -1,0 +1,261 @@
+"""Where a text corpus's documents come from, read one after the other: memory does not grow with the corpus.
+
+Every source yields its documents in an order that depends on names below its root only, never on the file system. What
+a user got wrong is a CorpusError that names the key, the value and what is allowed.
+"""
+
+import glob
+import logging
+import os
+import sys
+import sysconfig
+import tokenize
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from induction_bump.data.errors import CorpusError
+from induction_bump.data.options import CorpusOptions, FilesOptions, HubOptions, PythonSourceOptions
+
+log = logging.getLogger(__name__)
+
+_FILES_AT_ONCE = 500  # `datasets` resolves every file of a list before it reads the first
+_SUFFIXES = {"text": ("",), "jsonl": (".jsonl", ".json", ".jsonl.gz", ".jsonl.zst"), "parquet": (".parquet",)}
+_BUILDERS = {"text": "text", "jsonl": "json", "parquet": "parquet"}
+
+
+class Documents(Protocol):
+    """Texts that can be gone through again and again; empty ones are left out."""
+
+    @property
+    def bytes(self) -> int | None:
+        """About how much there is, for a progress bar; None where it is not known."""
+        ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+
+def open_documents(corpus: CorpusOptions) -> Documents:
+    """The documents of a text corpus. Raises CorpusError where there are none to read."""
+    if isinstance(corpus, PythonSourceOptions):
+        return PythonSource(corpus)
+    if isinstance(corpus, FilesOptions):
+        return Files(corpus)
+    assert isinstance(corpus, HubOptions), corpus
+    return HubDataset(corpus)
+
+
+class PythonSource:
+    """The standard library's own `.py` files, and on request those of the installed packages."""
+
+    def __init__(self, options: PythonSourceOptions) -> None:
+        self.files = source_files(options)
+        self._told = False
+        self.bytes = sum(path.stat().st_size for path in self.files)
+
+    def __iter__(self) -> Iterator[str]:
+        undecodable = 0
+        for path in self.files:
+            try:
+                with tokenize.open(path) as file:  # honours the encoding that a file declares
+                    text = file.read()
+            except (SyntaxError, UnicodeDecodeError, LookupError):
+                undecodable += 1
+                continue
+            if text.strip():
+                yield text
+        if undecodable and not self._told:
+            self._told = True
+            log.warning("python_source: %d of %d files cannot be decoded; left out", undecodable, len(self.files))
+
+
+def source_files(options: PythonSourceOptions) -> list[Path]:
+    """The `.py` files of a `python_source` corpus in their order."""
+    roots = ["stdlib", *(["purelib", "platlib"] if options.installed_packages else [])]
+    found: dict[Path, None] = {}
+    for root in dict.fromkeys(Path(sysconfig.get_path(name)) for name in roots):
+        found.update(dict.fromkeys(_below(root, (".py",), leave_out=("site-packages", "dist-packages"))))
+    return list(found)
+
+
+class Files:
+    """Local text, JSONL or Parquet files, read through `datasets`."""
+
+    def __init__(self, options: FilesOptions) -> None:
+        self.options = options
+        self.files = local_files(options)
+        self.bytes = sum(path.stat().st_size for path in self.files)
+
+    def __iter__(self) -> Iterator[str]:
+        from datasets import load_dataset
+
+        options = self.options
+        as_documents: dict[str, Any] = {"sample_by": "document"} if options.format == "text" else {}
+        for start in range(0, len(self.files), _FILES_AT_ONCE):
+            files = self.files[start : start + _FILES_AT_ONCE]
+            with _user_errors("data.corpus.paths", lambda error, files=files: self._culprit(files, error)):
+                rows = load_dataset(
+                    _BUILDERS[options.format],
+                    data_files=[glob.escape(str(path)) for path in files],
+                    split="train",
+                    streaming=True,
+                    **as_documents,
+                )
+                yield from _texts(rows, options.text_field if options.format != "text" else "text")
+
+    def _culprit(self, files: list[Path], error: Exception) -> str:
+        """The value of `paths` to name: the first file that cannot be read on its own, where that is cheap to say."""
+        if not isinstance(error, UnicodeDecodeError):
+            return str(files[0]) if len(files) == 1 else f"{files[0]} … {files[-1]}"
+        for path in files:
+            try:
+                with path.open(encoding="utf-8") as file:
+                    while file.read(1 << 20):
+                        pass
+            except UnicodeDecodeError:
+                return str(path)
+        return str(files[0])
+
+
+def local_files(options: FilesOptions) -> list[Path]:
+    """The files that `paths` name, in their order. Raises CorpusError for one that is missing or empty."""
+    found: dict[Path, None] = {}
+    for name in options.paths:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            here = _below(path, _SUFFIXES[options.format])
+        elif path.is_file():
+            here = [path]
+        else:
+            # pathlib's own glob takes no absolute patterns
+            matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
+            here = sorted(match for match in matches if match.is_file())
+        if not here:
+            kind = "readable files" if options.format == "text" else f"{options.format} files"
+            raise CorpusError(f"data.corpus.paths: {name!r} names no {kind}; give files, directories or glob patterns")
+        found.update(dict.fromkeys(file.resolve() for file in here))
+    for file in found:
+        if file.stat().st_size == 0:
+            raise CorpusError(f"data.corpus.paths: {file} is empty; leave it out or give a file with text")
+    return list(found)
+
+
+class HubDataset:
+    """A Hugging Face data set, from the hub or from a local directory in one of its layouts."""
+
+    bytes = None
+
+    def __init__(self, options: HubOptions) -> None:
+        self.options = options
+        directory = local_directory(options)
+        self._path = str(directory or options.dataset)
+        # a local directory has no revisions
+        self._revision: dict[str, Any] = {} if directory else {"revision": options.revision}
+
+    def __iter__(self) -> Iterator[str]:
+        options = self.options
+        with _user_errors("data.corpus.dataset", lambda _: options.dataset):
+            from datasets import disable_progress_bars, load_dataset
+
+            if not sys.stderr.isatty():
+                disable_progress_bars()
+            try:
+                rows = load_dataset(
+                    self._path,
+                    name=options.config,
+                    split=options.split,
+                    streaming=options.streaming,
+                    **self._revision,
+                )
+            except RuntimeError as error:  # it wants to run the data set's own code
+                raise CorpusError(f"data.corpus.dataset={options.dataset!r} cannot be read: {error}") from error
+            except ValueError:
+                self._check_names()
+                raise
+            yield from islice(_texts(rows, options.text_field), options.max_documents)
+
+    def _check_names(self) -> None:
+        """Raise CorpusError for a configuration or split that the data set does not have."""
+        from datasets import get_dataset_config_names, get_dataset_default_config_name, get_dataset_split_names
+
+        options = self.options
+        configs = get_dataset_config_names(self._path, **self._revision)
+        chosen = options.config or get_dataset_default_config_name(self._path, **self._revision)
+        if chosen not in configs:
+            wanted = "null" if options.config is None else repr(options.config)
+            raise CorpusError(f"data.corpus.config={wanted}: {options.dataset} has {', '.join(map(repr, configs))}")
+        splits = [str(name) for name in get_dataset_split_names(self._path, chosen, **self._revision)]
+        if options.split not in splits:
+            raise CorpusError(
+                f"data.corpus.split={options.split!r}: {options.dataset} has {', '.join(map(repr, splits))}"
+            )
+
+
+def local_directory(options: HubOptions) -> Path | None:
+    """The directory that `dataset` names, None where it is a name on the hub. Raises CorpusError for neither."""
+    path = Path(options.dataset).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if options.dataset.startswith((".", "~", os.sep)) or options.dataset.count("/") > 1:
+        raise CorpusError(
+            f"data.corpus.dataset={options.dataset!r} is no directory; give one, or `owner/name` of the hub"
+        )
+    return None
+
+
+def local_directory_files(options: HubOptions) -> list[tuple[str, Path]]:
+    """Name below the root and path of every file of a local data set, hidden ones left out; [] for one on the hub."""
+    root = local_directory(options)
+    return [(path.relative_to(root).as_posix(), path) for path in _below(root, ("",))] if root else []
+
+
+def _below(root: Path, suffixes: tuple[str, ...], leave_out: tuple[str, ...] = ()) -> list[Path]:
+    """Files below a directory with one of the suffixes, in the order of their names; hidden ones are left out."""
+    found = []
+    for place, directories, files in os.walk(root):
+        directories[:] = [name for name in directories if name not in leave_out and name[0] != "."]
+        found.extend(os.path.join(place, name) for name in files if name.endswith(suffixes) and name[0] != ".")  # noqa: PTH118
+    return [Path(path) for path in sorted(found)]
+
+
+def _texts(rows: Any, field: str) -> Iterator[str]:
+    """The text of each row of a `datasets` dataset; rows with null or blank text are left out."""
+    columns = rows.column_names or list(next(iter(rows), {field: ""}))
+    if field not in columns:
+        raise CorpusError(f"data.corpus.text_field={field!r} is no column; there are {', '.join(map(repr, columns))}")
+    nulls = 0
+    for number, row in enumerate(rows.select_columns([field])):
+        text = row[field]
+        if text is None:
+            nulls += 1
+        elif not isinstance(text, str):
+            raise CorpusError(f"data.corpus.text_field={field!r} holds {type(text).__name__} in row {number}, not text")
+        elif text.strip():
+            yield text
+    if nulls:
+        log.warning("data.corpus.text_field=%r: %d rows hold no text; left out", field, nulls)
+
+
+@contextmanager
+def _user_errors(key: str, value: Any) -> Iterator[None]:
+    """Turn what `datasets` raises for unreadable input into a CorpusError; a full disk stays what it is."""
+    from datasets.exceptions import DatasetsError
+
+    # its own logger says in many lines what the error will say in one
+    theirs = logging.getLogger("datasets")
+    level = theirs.level
+    theirs.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except CorpusError:
+        raise
+    except (DatasetsError, ValueError, FileNotFoundError, ConnectionError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError | ConnectionError):
+            raise cause from None
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        raise CorpusError(f"{key}: {value(cause)} cannot be read: {reason}") from error
+    finally:
+        theirs.setLevel(level)

@@ -1,0 +1,133 @@
+"""Documents to token ids in parallel processes, in order, with a bounded number of documents in memory.
+
+Each batch comes back as one stream per split: whether a document is held out depends on nothing but its own text, so
+that duplicates never stand on both sides.
+"""
+
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+from multiprocessing import connection, get_context, parent_process
+
+import numpy as np
+from jaxtyping import Int, Integer
+
+from induction_bump.data.shards import HELD_OUT, TRAINING
+from induction_bump.data.tokenizer import from_json
+
+_BATCH = 1_000_000  # characters
+_WORTH_PROCESSES = 8  # batches; less is done before a pool has started
+
+
+@dataclass(frozen=True)
+class TokenisedBatch:
+    """Some documents' tokens."""
+
+    streams: dict[str, tuple[Integer[np.ndarray, " n"], Int[np.ndarray, " d"]]]
+    """For each split, ids with a BOS before each document, and the documents' lengths without it."""
+    bytes: int
+    """Size of the texts in UTF-8."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens without the BOS."""
+        return sum(int(lengths.sum()) for _, lengths in self.streams.values())
+
+
+def is_held_out(text: str, share: float) -> bool:
+    """Whether a document belongs to the held-out part; a larger share keeps all that a smaller one holds out."""
+    word = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(word, "big") < share * 2.0**64
+
+
+@dataclass(frozen=True)
+class BatchTokeniser:
+    """Turns a batch of texts into tokens; sent to the worker processes as it is."""
+
+    tokenizer_json: str
+    bos: int
+    dtype: str
+    held_out_share: float
+
+    def tokenise(self, texts: list[str]) -> TokenisedBatch:
+        """Tokens of the texts, in order."""
+        tokenizer = from_json(self.tokenizer_json)
+        encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        parts: dict[str, list[list[int]]] = {TRAINING: [], HELD_OUT: []}
+        for text, tokens in zip(texts, encoded, strict=True):
+            if tokens.ids:  # a normaliser may leave nothing
+                parts[HELD_OUT if is_held_out(text, self.held_out_share) else TRAINING].append(tokens.ids)
+        streams = {split: self._joined(ids) for split, ids in parts.items()}
+        return TokenisedBatch(streams, sum(len(text.encode()) for text in texts))
+
+    def _joined(self, documents: list[list[int]]) -> tuple[Integer[np.ndarray, " n"], Int[np.ndarray, " d"]]:
+        lengths = np.array([len(ids) for ids in documents], dtype=np.int64)
+        stream = np.fromiter(
+            chain.from_iterable(chain((self.bos,), ids) for ids in documents),
+            dtype=self.dtype,
+            count=int(lengths.sum()) + len(documents),
+        )
+        return stream, lengths
+
+
+def tokenise(documents: Iterable[str], tokeniser: BatchTokeniser, processes: int) -> Iterator[TokenisedBatch]:
+    """Batches of tokens in the documents' order; little text is done in this process."""
+    batches = _batches(documents)
+    first = list(islice(batches, _WORTH_PROCESSES))
+    if processes == 1 or len(first) < _WORTH_PROCESSES:
+        yield from map(tokeniser.tokenise, chain(first, batches))
+        return
+    # Forking a process that has threads is not safe, and a forked worker would hold its own lifeline open.
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(tokeniser,))
+    pending: deque[Future[TokenisedBatch]] = deque()
+    try:
+        for batch in chain(first, batches):
+            pending.append(pool.submit(_tokenise, batch))
+            if len(pending) > 2 * processes:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in documents:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+_worker: BatchTokeniser | None = None
+
+
+def _start_worker(tokeniser: BatchTokeniser) -> None:
+    global _worker
+    _worker = tokeniser
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # a worker of a pool outlives a parent that was killed: it waits on a pipe whose other end it holds itself
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _tokenise(texts: list[str]) -> TokenisedBatch:
+    assert _worker is not None
+    return _worker.tokenise(texts)

@@ -1,0 +1,268 @@
+"""Documents are read in a settled order from every source, and what cannot be read is said in one line."""
+
+import json
+import logging
+import sysconfig
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from induction_bump.data.documents import open_documents, source_files
+from induction_bump.data.errors import CorpusError
+from induction_bump.data.options import FilesOptions, HubOptions, PythonSourceOptions
+from tests.data.conftest import make_texts, write_texts
+
+TEXTS = make_texts(7, words=5)
+
+
+def files(*paths: Path | str, **options) -> list[str]:
+    return list(open_documents(FilesOptions(paths=tuple(map(str, paths)), **options)))
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_parquet(path: Path, rows: list[dict]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def rows_of(texts: list[str], field: str = "text") -> list[dict]:
+    return [{"number": number, field: text} for number, text in enumerate(texts)]
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_file_is_a_document_whole_and_in_the_order_of_names(tmp_path: Path):
+    assert files(write_texts(tmp_path / "a", ["one\n\ntwo", *TEXTS])) == ["one\n\ntwo", *TEXTS]
+
+
+def test_paths_keep_their_own_order_and_name_a_file_once(tmp_path: Path):
+    root = write_texts(tmp_path / "a", TEXTS)
+    assert files(root / "00003.txt", root)[:3] == [TEXTS[3], TEXTS[0], TEXTS[1]]
+    assert len(files(root / "00003.txt", root)) == 7
+
+
+def test_glob_patterns_and_names_with_pattern_characters(tmp_path: Path):
+    root = write_texts(tmp_path / "odd [1] name*", TEXTS)
+    assert files(f"{tmp_path}/odd*/0000[24].txt") == [TEXTS[2], TEXTS[4]]
+    assert files(root / "00005.txt") == [TEXTS[5]]
+
+
+@pytest.mark.parametrize(("format", "write"), [("jsonl", write_jsonl), ("parquet", write_parquet)])
+def test_rows_of_jsonl_and_parquet_are_documents(tmp_path: Path, format: str, write):
+    first = write(tmp_path / f"x/0.{format}", rows_of(TEXTS[:4], "body"))
+    write(tmp_path / f"x/1.{format}", rows_of(TEXTS[4:], "body"))
+    assert files(first.parent, format=format, text_field="body") == TEXTS
+
+
+def test_null_rows_are_left_out_with_a_counted_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = write_jsonl(tmp_path / "x.jsonl", [{"text": "one"}, {"text": None}, {"text": " "}, {"text": "two"}])
+    assert files(path, format="jsonl") == ["one", "two"]
+    assert "1 rows hold no text" in caplog.text
+
+
+def test_reading_can_start_again(tmp_path: Path):
+    documents = open_documents(FilesOptions(paths=(str(write_texts(tmp_path / "a", TEXTS)),)))
+    assert list(documents) == list(documents) == TEXTS
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(CorpusError, match=r"^data\.corpus\.paths: '.*/nowhere\.txt' names no readable files; give"):
+        files(tmp_path / "nowhere.txt")
+
+
+def test_a_directory_without_the_format_is_named(tmp_path: Path):
+    with pytest.raises(CorpusError, match=r"names no parquet files"):
+        files(write_texts(tmp_path / "a", TEXTS), format="parquet")
+
+
+def test_an_empty_file_is_named(tmp_path: Path):
+    root = write_texts(tmp_path / "a", [*TEXTS, ""])
+    with pytest.raises(CorpusError, match=r"^data\.corpus\.paths: .*/00007\.txt is empty"):
+        files(root)
+
+
+def test_an_undecodable_file_is_named_among_others(tmp_path: Path):
+    root = write_texts(tmp_path / "a", TEXTS)
+    (root / "00004.txt").write_bytes("grün".encode("latin-1"))
+    with pytest.raises(
+        CorpusError, match=r"^data\.corpus\.paths: .*/00004\.txt cannot be read: 'utf-8' codec"
+    ) as caught:
+        files(root)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("format", "write"), [("jsonl", write_jsonl), ("parquet", write_parquet)])
+def test_a_missing_column_is_named_with_those_there_are(tmp_path: Path, format: str, write):
+    path = write(tmp_path / f"x.{format}", rows_of(TEXTS))
+    with pytest.raises(
+        CorpusError, match=r"^data\.corpus\.text_field='body' is no column; there are 'number', 'text'$"
+    ):
+        files(path, format=format, text_field="body")
+
+
+def test_a_column_of_numbers_is_no_text(tmp_path: Path):
+    path = write_parquet(tmp_path / "x.parquet", rows_of(TEXTS))
+    with pytest.raises(CorpusError, match=r"text_field='number' holds int in row 0, not text"):
+        files(path, format="parquet", text_field="number")
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_a_file_of_another_format_is_named(tmp_path: Path, format: str):
+    path = tmp_path / "x.bin"
+    path.write_text("neither {json nor parquet\n" * 10)
+    with pytest.raises(CorpusError, match=r"^data\.corpus\.paths: .*/x\.bin cannot be read: ") as caught:
+        files(path, format=format)
+    assert "\n" not in str(caught.value)
+
+
+# --- hub -----------------------------------------------------------------------------------------------------------
+
+
+def lay_out_parquet(root: Path) -> None:
+    write_parquet(root / "data/train-00000-of-00002.parquet", rows_of(TEXTS[:3]))
+    write_parquet(root / "data/train-00001-of-00002.parquet", rows_of(TEXTS[3:5]))
+    write_parquet(root / "data/test-00000-of-00001.parquet", rows_of(TEXTS[5:]))
+
+
+def lay_out_jsonl(root: Path) -> None:
+    write_jsonl(root / "train.jsonl", rows_of(TEXTS[:5]))
+    write_jsonl(root / "test.jsonl", rows_of(TEXTS[5:]))
+
+
+def lay_out_text(root: Path) -> None:
+    root.mkdir()
+    (root / "train.txt").write_text("".join(TEXTS[:5]), encoding="utf-8")
+    (root / "test.txt").write_text("".join(TEXTS[5:]), encoding="utf-8")
+
+
+def hub(root: Path, **options) -> list[str]:
+    return list(open_documents(HubOptions(dataset=str(root), revision="v1", **options)))
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("lay_out", [lay_out_parquet, lay_out_jsonl, lay_out_text])
+def test_a_local_data_set_is_read_streamed_or_not(tmp_path: Path, lay_out, streaming: bool):
+    lay_out(tmp_path / "set")
+    found = {split: hub(tmp_path / "set", split=split, streaming=streaming) for split in ("train", "test")}
+    stripped = [text.strip() for text in TEXTS]
+    assert [text.strip() for text in found["train"]] == stripped[:5]
+    assert [text.strip() for text in found["test"]] == stripped[5:]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_configurations_are_told_apart(tmp_path: Path, streaming: bool):
+    write_jsonl(tmp_path / "set/en/train.jsonl", rows_of(TEXTS[:3]))
+    write_jsonl(tmp_path / "set/de/train.jsonl", rows_of(TEXTS[3:]))
+    card = (
+        "---\nconfigs:\n- config_name: en\n  data_files: en/*.jsonl\n- config_name: de\n  data_files: de/*.jsonl\n---\n"
+    )
+    (tmp_path / "set/README.md").write_text(card)
+    assert hub(tmp_path / "set", config="de", streaming=streaming) == TEXTS[3:]
+    with pytest.raises(CorpusError, match=r"^data\.corpus\.config=null: .* has 'en', 'de'$"):
+        hub(tmp_path / "set", streaming=streaming)
+    with pytest.raises(CorpusError, match=r"^data\.corpus\.config='fr': .* has 'en', 'de'$"):
+        hub(tmp_path / "set", config="fr", streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_max_documents_ends_early(tmp_path: Path, streaming: bool):
+    lay_out_parquet(tmp_path / "set")
+    assert hub(tmp_path / "set", max_documents=4, streaming=streaming) == TEXTS[:4]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_split_that_is_not_there_is_named_with_those_there_are(tmp_path: Path, streaming: bool):
+    lay_out_jsonl(tmp_path / "set")
+    with pytest.raises(CorpusError, match=r"^data\.corpus\.split='dev': .* has 'train', 'test'$"):
+        hub(tmp_path / "set", split="dev", streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_hub_column_that_is_not_there_is_named(tmp_path: Path, streaming: bool):
+    lay_out_parquet(tmp_path / "set")
+    with pytest.raises(
+        CorpusError, match=r"^data\.corpus\.text_field='body' is no column; there are 'number', 'text'$"
+    ):
+        hub(tmp_path / "set", text_field="body", streaming=streaming)
+
+
+def test_a_directory_that_is_not_there_is_no_name_on_the_hub(tmp_path: Path):
+    with pytest.raises(CorpusError, match=r"^data\.corpus\.dataset='.*/none' is no directory"):
+        hub(tmp_path / "none")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path: Path):
+    with pytest.raises(CorpusError, match=r"^data\.corpus\.dataset: owner/name cannot be read: ") as caught:
+        hub(Path("owner/name"))
+    assert "\n" not in str(caught.value)
+
+
+def test_remote_code_is_never_run(tmp_path: Path):
+    root = tmp_path / "set"
+    root.mkdir()
+    mark = tmp_path / "ran"
+    (root / "set.py").write_text(
+        f"open({str(mark)!r}, 'w')\nimport datasets\nclass B(datasets.GeneratorBasedBuilder): pass\n"
+    )
+    with pytest.raises(CorpusError, match=r"^data\.corpus\.dataset=.*scripts are no longer supported"):
+        hub(root)
+    assert not mark.exists()
+
+
+# --- python_source -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small standard library, and a site-packages inside it."""
+    root = tmp_path / "lib"
+    for name, data in {
+        "b.py": b"b = 1\n",
+        "a.py": b"# -*- coding: latin-1 -*-\na = '\xfc'\n",
+        "bad.py": b"c = '\xff'\n",
+        "empty.py": b"",
+        "text.txt": b"no source",
+        "package/z.py": b"z = 2\r\n",
+        "site-packages/installed.py": b"d = 3\n",
+        ".hidden/e.py": b"e = 4\n",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    paths = {"stdlib": str(root), "purelib": str(root / "site-packages"), "platlib": str(root / "site-packages")}
+    monkeypatch.setattr(sysconfig, "get_path", paths.__getitem__)
+    return root
+
+
+def test_python_source_reads_the_librarys_own_files_in_their_declared_encoding(library: Path):
+    assert list(open_documents(PythonSourceOptions())) == ["# -*- coding: latin-1 -*-\na = 'ü'\n", "b = 1\n", "z = 2\n"]
+
+
+def test_installed_packages_are_added_on_request(library: Path):
+    documents = list(open_documents(PythonSourceOptions(installed_packages=True)))
+    assert documents[-1] == "d = 3\n"
+    assert len(documents) == 4
+
+
+def test_undecodable_source_is_left_out_with_one_counted_warning(library: Path, caplog: pytest.LogCaptureFixture):
+    documents = open_documents(PythonSourceOptions())
+    with caplog.at_level(logging.WARNING):
+        list(documents), list(documents)
+    assert [record.getMessage() for record in caplog.records] == [
+        "python_source: 1 of 5 files cannot be decoded; left out"
+    ]
+
+
+def test_this_machines_own_library_is_found():
+    found = source_files(PythonSourceOptions())
+    assert len(found) > 300
+    assert found == sorted(found)
+    assert not any("site-packages" in path.parts for path in found)

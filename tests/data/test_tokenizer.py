@@ -1,0 +1,105 @@
+"""Tokenizers: what a corpus can give, determinism, BOS, and texts that come back."""
+
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from induction_bump.data.errors import CorpusError
+from induction_bump.data.options import TokenizerOptions
+from induction_bump.data.tokenizer import BOS_TEXT, decode, describe, from_json, load_pretrained, train_bpe
+from tests.data.conftest import make_texts
+
+TEXTS = make_texts(30)
+
+
+def test_a_trained_bpe_has_the_size_asked_for_and_gives_every_text_back():
+    tokenizer = train_bpe(TEXTS, TokenizerOptions(vocab_size=300))
+    info = describe(tokenizer)
+    assert info.vocab_size == tokenizer.get_vocab_size() == 300
+    assert info.special_tokens == (info.bos,)
+    for text in (TEXTS[0], "日本語 \x00 🙂\n"):
+        assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_the_same_texts_give_the_same_tokenizer():
+    hashes = {describe(train_bpe(iter(TEXTS), TokenizerOptions(vocab_size=300))).hash for _ in range(3)}
+    assert len(hashes) == 1
+    assert describe(train_bpe(TEXTS[:10], TokenizerOptions(vocab_size=280))).hash not in hashes
+
+
+def test_a_vocabulary_larger_than_the_texts_can_give_is_an_error_that_says_how_many():
+    with pytest.raises(
+        CorpusError, match=r"^data\.tokenizer\.vocab_size=5000 is more than the corpus can give: at most \d+$"
+    ):
+        train_bpe(["so little text"] * 3, TokenizerOptions(vocab_size=5000))
+
+
+def test_the_number_that_is_said_to_be_possible_is_possible():
+    with pytest.raises(CorpusError) as caught:
+        train_bpe(TEXTS, TokenizerOptions(vocab_size=50_000))
+    most = int(str(caught.value).split()[-1])
+    assert describe(train_bpe(TEXTS, TokenizerOptions(vocab_size=most))).vocab_size == most
+
+
+def test_a_special_token_written_in_a_text_is_text():
+    tokenizer = from_json(train_bpe(TEXTS, TokenizerOptions(vocab_size=300)).to_str())
+    bos = describe(tokenizer).bos
+    assert bos not in tokenizer.encode(f"a {BOS_TEXT} b").ids
+
+
+def pretrained(path: Path, words: list[str], special: list[str]) -> TokenizerOptions:
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token=words[0]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(special)
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=3)
+    tokenizer.save(str(path))
+    return TokenizerOptions(name="pretrained", source=str(path))
+
+
+@pytest.mark.parametrize(
+    ("special", "chosen"),
+    [(["</s>", "<s>"], "<s>"), (["<|endoftext|>"], "<|endoftext|>"), (["[EOS]", "[PAD]"], "[EOS]")],
+)
+def test_a_pretrained_tokenizer_begins_documents_with_bos_or_else_with_its_end(tmp_path: Path, special, chosen):
+    tokenizer = load_pretrained(pretrained(tmp_path / "t.json", ["[UNK]", "a", "b"], special))
+    info = describe(tokenizer)
+    assert info.bos == tokenizer.token_to_id(chosen)
+    assert set(info.special_tokens) == {tokenizer.token_to_id(text) for text in special}
+    assert info.vocab_size == 3 + len(special)
+
+
+def test_truncation_and_padding_of_a_pretrained_tokenizer_are_off(tmp_path: Path):
+    tokenizer = load_pretrained(pretrained(tmp_path / "t.json", ["[UNK]", "a", "b"], ["<s>"]))
+    assert tokenizer.encode("a b a b a").ids == [1, 2, 1, 2, 1]
+    assert tokenizer.encode("a").ids == [1]
+
+
+def test_a_directory_with_a_tokenizer_is_found(tmp_path: Path):
+    pretrained(tmp_path / "tokenizer.json", ["[UNK]", "a"], ["<s>"])
+    assert load_pretrained(TokenizerOptions(name="pretrained", source=str(tmp_path))).get_vocab_size() == 3
+
+
+def test_a_tokenizer_without_a_beginning_or_end_is_an_error_that_says_what_is_allowed(tmp_path: Path):
+    tokenizer = load_pretrained(pretrained(tmp_path / "t.json", ["[UNK]", "a"], ["[PAD]"]))
+    with pytest.raises(CorpusError, match=r"^data\.tokenizer\.source='t' has no token to begin .*<\|endoftext\|>"):
+        describe(tokenizer, "t")
+
+
+def test_a_tokenizer_file_that_is_missing_or_none_is_an_error(tmp_path: Path):
+    with pytest.raises(CorpusError, match=r"^data\.tokenizer\.source='.*none\.json' is missing"):
+        load_pretrained(TokenizerOptions(name="pretrained", source=str(tmp_path / "none.json")))
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(CorpusError, match=r"^data\.tokenizer\.source='.*bad\.json' cannot be loaded: ") as caught:
+        load_pretrained(TokenizerOptions(name="pretrained", source=str(tmp_path / "bad.json")))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_token_has_a_printable_text(tmp_path: Path):
+    tokenizer = train_bpe(["two\nlines", *TEXTS], TokenizerOptions(vocab_size=300))
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+    texts = decode(tmp_path, list(range(300)))
+    assert all(text and text.isprintable() for text in texts)
+    newline = tokenizer.encode("\n").ids[0]
+    assert decode(tmp_path, [newline, describe(tokenizer).bos]) == ["\\n", BOS_TEXT]
