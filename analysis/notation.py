@@ -1,0 +1,79 @@
+"""How quantities, runs and axes are written, so that one symbol means one thing in every figure."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+LABELS = {
+    "tokens": "training tokens",
+    "loss": "held-out loss (nats)",
+    "icl_score": "ICL score (nats)",
+    "icl_window_score": "ICL score,\nwindows (nats)",
+    "ordered_copy_advantage": "ordered copy\nadvantage (nats)",
+    "prefix_matching": "prefix matching,\nbest head",
+    "previous_token": "previous token,\nbest head",
+}
+"""Quantity → axis label."""
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe and Ito's, in an order that keeps neighbours apart for all kinds of colour vision."""
+
+_NUMBERS = ("no layer", "one layer", "two layers", "three layers", "four layers")
+
+STYLE = {
+    "figure.dpi": 150,
+    "savefig.dpi": 200,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+}
+
+
+def use_style() -> None:
+    """Draw into files, in the project's style."""
+    matplotlib.use("Agg")
+    matplotlib.rcParams.update(STYLE)
+
+
+def model_label(run: Mapping[str, object]) -> str:
+    """A run's model in words, from its row of `records.runs`: `one layer, smeared keys`."""
+    sublayers = str(run["model.sublayers"])
+    attention = sublayers.count("s")
+    label = _NUMBERS[attention] if attention < len(_NUMBERS) else f"{attention} layers"
+    if "f" in sublayers:
+        label += f" with MLPs ({sublayers})"
+    return f"{label}, smeared keys" if run.get("model.smeared_keys") and attention else label
+
+
+def label_runs(runs: pd.DataFrame) -> pd.Series:
+    """run_id → label. Runs of one model share it; a study of a single model tells its runs apart by their names."""
+    labels = pd.Series([model_label(row) for row in runs.to_dict("records")], index=runs["run_id"])
+    return labels if labels.nunique() > 1 or len(labels) == 1 else runs.set_index("run_id")["run"]
+
+
+def colours(labels: Sequence[str]) -> dict[str, str]:
+    """Label → colour, in order of first appearance."""
+    return {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(dict.fromkeys(labels))}
+
+
+def token_axis(axes: Axes, scale: str = "log") -> None:
+    """Make the x axis one of training tokens, with units at the ticks."""
+    axes.set_xscale(scale)
+    axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.set_xlabel(LABELS["tokens"])
+
+
+def _tick(tokens: float, _: int) -> str:
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if tokens >= size:
+            return f"{tokens / size:g}{unit}"
+    return f"{tokens:g}"
