@@ -1,0 +1,39 @@
+"""Time until a command or an import is there; medians over processes of their own.
+
+python benchmarks/startup.py [--rounds 7]
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BUMP = str(Path(sys.executable).with_name("bump"))
+COMMANDS = {
+    "python -c pass": [sys.executable, "-c", "pass"],
+    "import induction_bump": [sys.executable, "-c", "import induction_bump"],
+    "bump --help": [BUMP, "--help"],
+    "bump train --help": [BUMP, "train", "--help"],
+    "bump train experiment=quickstart --cfg job": [BUMP, "train", "experiment=quickstart", "--cfg", "job"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    print("| command | median, s | least, s |")
+    print("|---|---|---|")
+    for name, command in COMMANDS.items():
+        seconds = []
+        for _ in range(rounds):
+            began = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            seconds.append(time.perf_counter() - began)
+        print(f"| `{name}` | {statistics.median(seconds):.2f} | {min(seconds):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
