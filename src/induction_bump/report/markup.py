@@ -1,0 +1,252 @@
+"""The parts of a page that are plain HTML: all text that comes from records is escaped here."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from html import escape
+from urllib.parse import quote
+
+from induction_bump.report.contents import RunContents
+from induction_bump.report.events import Event, Headline, tokens_text
+from induction_bump.report.figures import Figure
+from induction_bump.report.study import differences, event_names, final_values, key_of, legend
+
+_ABSENT = '<span class="absent">–</span>'
+
+
+def headline(found: Headline) -> str:
+    """The sentence at the top."""
+    return f'<p class="verdict tone-{found.tone}">{escape(found.text)}</p>'
+
+
+def pill(status: str) -> str:
+    """A status as a small label."""
+    return f'<span class="pill status-{escape(status)}">{escape(status)}</span>'
+
+
+def progress(run: RunContents, written: datetime) -> str:
+    """Where a run stands: step, tokens, speed, and when this was written."""
+    info = run.info
+    share = run.reached / info.total_steps if info.total_steps else 0.0
+    tokens = run.reached * info.tokens_per_step
+    parts = [
+        f"step {run.reached:,} of {info.total_steps:,} ({share:.0%})",
+        f"{tokens_text(tokens)} of {tokens_text(info.total_tokens)} tokens",
+    ]
+    if run.going and run.speed is not None:
+        parts.append(f"{tokens_text(run.speed)} tokens/s")
+    bar = f'<progress max="1" value="{share:.4f}" aria-label="share of training done"></progress>' if run.going else ""
+    return f'<p class="state">{pill(run.status)} {", ".join(parts)}, {refreshed(written, run.going)}</p>{bar}'
+
+
+def study_progress(runs: Sequence[RunContents], written: datetime) -> str:
+    """How many runs of a study are in which state, and when this was written."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run.status] = counts.get(run.status, 0) + 1
+    parts = " ".join(f"{count} {pill(status)}" for status, count in counts.items())
+    return f'<p class="state">{parts}, {refreshed(written, any(run.going for run in runs))}</p>'
+
+
+def refreshed(written: datetime, going: bool) -> str:
+    """When the page was written; the script turns it into local time."""
+    text = written.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f'{"refreshed" if going else "written"} <time id="refreshed" datetime="{written.isoformat()}">{text}</time>'
+
+
+def message(run: RunContents) -> str:
+    """Why a run failed, where it says."""
+    if run.status != "failed":
+        return ""
+    reason = run.info.message or "No reason was recorded."
+    return f'<div class="message" role="alert"><strong>Why it failed</strong><pre>{escape(reason)}</pre></div>'
+
+
+def tiles(run: RunContents) -> str:
+    """The numbers that a reader asks for first."""
+    loss, icl = final_values(run)
+    copying = run.scalars.get("ordered_copy_advantage")
+    best = run.best_heads("prefix_matching", 1)
+    values = [
+        ("Held-out loss", _number(loss), "nats per token, latest"),
+        ("ICL window score", _number(icl), "nats, latest"),
+        ("Ordered copy advantage", _number(copying.last if copying else None), "nats per token, latest"),
+        ("Best prefix matching", f"{best[0][1]:.2f}" if best else None, f"head {best[0][0]}" if best else "no heads"),
+        ("Parameters", f"{run.info.parameters:,}", f"vocabulary {run.info.vocab_size:,}"),
+        ("Snapshots", f"{len(run.steps)}", f"over {tokens_text(run.reached * run.info.tokens_per_step)} tokens"),
+    ]
+    return "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value) if value else _ABSENT}</dd><dd>{escape(about)}</dd></div>"
+        for name, value, about in values
+    )
+
+
+def _number(value: float | None) -> str | None:
+    # A minus sign, not a hyphen.
+    return None if value is None else f"{value:.2f}".replace("-", "−")
+
+
+def run_events(run: RunContents, events: Sequence[Event] | None) -> str:
+    """The table of a run's events."""
+    if events is None:
+        command = escape(f"bump locate {run.directory.path}")
+        return f'<p class="empty">Not computed yet. <code>{command}</code> locates them in these records.</p>'
+    rows = "".join(
+        f'<tr><th scope="row">{escape(event.title)}<div class="rule">{escape(event.rule or "")}</div></th>'
+        f'<td class="{event.state}">{escape(event.when)}</td><td class="change">{_change(event)}</td></tr>'
+        for event in events
+    )
+    head = '<th scope="col">Event</th><th scope="col">Tokens</th><th scope="col">Before → latest</th>'
+    return _table("events", head, rows, "Events")
+
+
+def _table(kind: str, head: str, rows: str, label: str) -> str:
+    # Focusable, so that a table wider than the screen can be moved from the keyboard.
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table class="{kind}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _change(event: Event) -> str:
+    before, after = _number(event.value_before), _number(event.value_after)
+    return escape(f"{before} → {after}") if before and after else _ABSENT
+
+
+def config_list(run: RunContents) -> str:
+    """The essentials of what was run."""
+    info = run.info
+
+    def chosen(*keys: str) -> str:
+        value = run.option(*keys)
+        return "–" if value is None else {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+    heads = f"{chosen('model', 'n_heads')} per attention layer" if run.n_attention else "none"
+    pairs = [
+        ("Sublayers", chosen("model", "sublayers") or "none (bigram model)"),
+        ("Width", f"d_model {chosen('model', 'd_model')}"),
+        ("Heads", heads),
+        ("Positions, norm", f"{chosen('model', 'positions')}, {chosen('model', 'norm')}"),
+        ("Smeared keys", chosen("model", "smeared_keys")),
+        ("Corpus", chosen("data", "corpus", "name")),
+        ("Context", f"{chosen('data', 'context')} tokens"),
+        ("Batch", f"{chosen('training', 'batch_sequences')} sequences ({info.tokens_per_step:,} tokens)"),
+        ("Learning rate", chosen("training", "learning_rate")),
+        ("Length", chosen("training", "length")),
+        ("Seeds", f"init {chosen('seed', 'init')}, data {chosen('seed', 'data')}"),
+        ("Started", info.started_at.replace("T", " ")[:16] + " UTC"),
+        ("Code", (info.git_revision or "–")[:12]),
+        ("Run id", info.run_id),
+    ]
+    if tags := run.option("tracking", "tags"):
+        pairs.append(("Tags", ", ".join(map(str, tags))))
+    return "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)
+
+
+def study_table(
+    runs: Sequence[RunContents], located: Sequence[Sequence[Event] | None], links: Mapping[str, str]
+) -> str:
+    """Runs × events; `links` maps a run's key to its own page, relative to the study's."""
+    names, differing = event_names(located), differences(runs)
+    titles = {event.name: event.title for events in located for event in events or ()}
+    heads = [
+        "Run",
+        "Status",
+        *(titles[name] for name in names),
+        "Held-out loss",
+        "ICL window score",
+        *differing,
+    ]
+    rows = []
+    for place, (run, events, entry) in enumerate(zip(runs, located, legend(runs), strict=True)):
+        name = escape(entry["label"])
+        if link := links.get(key_of(run)):
+            name = f'<a href="{escape(quote(link))}">{name}</a>'
+        dash = {"solid": "solid", "dot": "dotted"}.get(entry["dash"], "dashed")
+        swatch = f'<span class="swatch" style="--color:var({entry["color"]});--dash:{dash}"></span>'
+        settings = "".join(f"<td>{escape(column[place])}</td>" for column in differing.values())
+        cells = "".join(_cell(events, event) for event in names)
+        numbers = "".join(f"<td>{_number(value) or _ABSENT}</td>" for value in final_values(run))
+        why = (
+            f'<div class="why">{escape(run.info.message)}</div>' if run.status == "failed" and run.info.message else ""
+        )
+        rows.append(
+            f'<tr><th scope="row">{swatch}{name}</th><td>{pill(run.status)}{why}</td>{cells}{numbers}{settings}</tr>'
+        )
+    head = "".join(f'<th scope="col">{_breakable(text)}</th>' for text in heads)
+    return _table("study", head, "".join(rows), "Runs and events")
+
+
+def _breakable(text: str) -> str:
+    """A heading that may be broken after the dots of a config key."""
+    return escape(text).replace(".", ".<wbr>")
+
+
+def _cell(events: Sequence[Event] | None, name: str) -> str:
+    if events is None:
+        return '<td class="absent">not computed</td>'
+    event = next((event for event in events if event.name == name), None)
+    if event is None:
+        return f"<td>{_ABSENT}</td>"
+    return f'<td class="{event.state}" title="{escape(event.rule or "")}">{escape(event.when)}</td>'
+
+
+def sections(figures: Sequence[Figure]) -> str:
+    """Figures under the headings of their sections, as shells that the script fills."""
+    parts: dict[str, list[Figure]] = {}
+    for figure in figures:
+        parts.setdefault(figure["section"], []).append(figure)
+    return "".join(
+        f'<section id="{anchor(title)}"><h2>{escape(title)}</h2><div class="figures">'
+        f"{''.join(map(_shell, inside))}</div></section>"
+        for title, inside in parts.items()
+    )
+
+
+def navigation(figures: Sequence[Figure]) -> str:
+    """Links to the sections."""
+    titles = dict.fromkeys(figure["section"] for figure in figures)
+    return "".join(f'<a href="#{anchor(title)}">{escape(title)}</a>' for title in titles)
+
+
+def anchor(title: str) -> str:
+    """A section's id."""
+    return "section-" + title.lower().replace(" ", "-")
+
+
+def _shell(figure: Figure) -> str:
+    name, title = escape(figure["id"]), escape(figure["title"])
+    caption = escape(figure["caption"])
+    if "empty" in figure:
+        body = f'<p class="empty">{escape(figure["empty"])}</p>'
+    else:
+        body = (
+            f'{_controls(figure)}<div class="plot" id="plot-{name}" role="img" aria-label="{title}. {caption}"></div>'
+        )
+    reset = '<button type="button" class="reset" hidden>Reset zoom</button>'
+    return (
+        f'<figure class="card kind-{figure["kind"]}" id="figure-{name}">'
+        f'<div class="card-head"><h3>{title}</h3>{reset}</div>{body}'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _controls(figure: Figure) -> str:
+    if figure["kind"] == "time":
+        return '<div class="legend" role="group" aria-label="Curves shown"></div>'
+    if figure["kind"] == "field":
+        if figure["relative_range"] is None:
+            return ""
+        return (
+            '<div class="controls"><label>Show <select id="field-mode"><option value="loss">loss</option>'
+            f'<option value="relative">{escape(figure["reference_label"])}</option></select></label></div>'
+        )
+    options = "".join(
+        f'<option value="{escape(measure["name"])}">{escape(measure["label"])}</option>'
+        for measure in figure["measures"]
+    )
+    last = len(figure["steps"]) - 1
+    return (
+        f'<div class="controls"><label>Measure <select id="grid-measure">{options}</select></label>'
+        f'<label class="slide"><span>Snapshot <output id="grid-when" for="grid-snapshot"></output></span>'
+        f'<input type="range" id="grid-snapshot" min="0" max="{last}" value="{last}" step="1"></label></div>'
+    )

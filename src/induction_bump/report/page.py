@@ -1,0 +1,141 @@
+"""One self-contained HTML page of a run or of a study of runs.
+
+`write` reads the records and nothing else; the page needs no network, no server and no other file.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from induction_bump.records.directory import RunDirectory, find_runs
+from induction_bump.records.files import replace_atomically
+from induction_bump.report import events as located
+from induction_bump.report import markup
+from induction_bump.report.contents import read
+from induction_bump.report.figures import run_axes, run_figures
+from induction_bump.report.numbers import inline_json
+from induction_bump.report.study import key_of, study_axes, study_figures
+
+FILE_NAME = "report.html"
+_REFRESH_SECONDS = 10
+
+
+def write(path: Path, *, live: bool = False) -> Path:
+    """Write `<path>/report.html`, whole or not at all, and return it; `path` is a run or a study.
+
+    A `live` page loads itself again every ten seconds while what it shows is still running. Raises RecordsError
+    where `path` is neither, or where a file there does not have its layout.
+    """
+    path = Path(path)
+    runs = find_runs(path)
+    is_run = RunDirectory(path).exists
+    parts = _run_page(runs[0]) if is_run else _study_page(path, runs)
+    target = path / FILE_NAME
+    text = _fill(parts, live=live)
+    replace_atomically(target, lambda aside: aside.write_text(text, encoding="utf-8"))
+    return target
+
+
+def _run_page(directory: RunDirectory) -> dict[str, Any]:
+    run = read(directory)
+    found = located.read(directory.path, [directory]).get(run.info.run_id)
+    figures = run_figures(run)
+    study = escape(run.info.study)
+    if (directory.path.parent / FILE_NAME).is_file():
+        study = f'<a href="../{FILE_NAME}">{study}</a>'
+    marks = [
+        {"label": event.label, "title": event.title, "low": event.tokens_low or 0, "high": event.tokens_high}
+        for event in found or ()
+        if event.state == "found"
+    ]
+    facts = (
+        f'<dl class="tiles">{markup.tiles(run)}</dl>'
+        f'<div class="facts"><section class="card"><h2>Events</h2>{markup.run_events(run, found)}</section>'
+        f'<section class="card"><h2>Run</h2><dl class="config">{markup.config_list(run)}</dl></section></div>'
+    )
+    now = _now()
+    return {
+        "title": f"{run.info.name} · {run.info.study}",
+        "kicker": f"Run of study {study}",
+        "heading": f"{escape(run.info.name)} <small>{escape(run.info.run_id)}</small>",
+        "headline": markup.headline(located.headline(run, found)),
+        "state": markup.progress(run, now) + markup.message(run),
+        "facts": facts,
+        "figures": figures,
+        "going": run.going,
+        "data": {
+            "id": run.info.run_id,
+            "axes": run_axes(run),
+            "events": marks,
+            "planned": run.info.total_tokens,
+        },
+    }
+
+
+def _study_page(path: Path, directories: list[RunDirectory]) -> dict[str, Any]:
+    runs = [read(directory, everything=False) for directory in directories]
+    by_run = located.read(path, directories)
+    found = [by_run.get(run.info.run_id) for run in runs]
+    links = {
+        key_of(run): f"{run.directory.path.name}/{FILE_NAME}"
+        for run in runs
+        if (run.directory.path / FILE_NAME).is_file()
+    }
+    name = path.resolve().name
+    table = markup.study_table(runs, found, links)
+    return {
+        "title": f"{name} · study",
+        "kicker": f"Study of {len(runs)} {'run' if len(runs) == 1 else 'runs'}",
+        "heading": escape(name),
+        "headline": markup.headline(located.study_headline(found)),
+        "state": markup.study_progress(runs, _now()),
+        "facts": f'<section class="card table"><h2>Runs and events</h2>{table}</section>',
+        "figures": study_figures(runs, found),
+        "going": any(run.going for run in runs),
+        "data": {
+            "id": f"study {name}",
+            "axes": study_axes(runs),
+            "events": [],
+            "planned": max(run.info.total_tokens for run in runs),
+        },
+    }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _fill(parts: Mapping[str, Any], *, live: bool) -> str:
+    figures = parts["figures"]
+    drawn = [_without_text(figure) for figure in figures if "empty" not in figure]
+    refresh = _REFRESH_SECONDS if live and parts["going"] else None
+    own = files("induction_bump.report")
+    pieces = {
+        "title": escape(parts["title"]),
+        "style": own.joinpath("style.css").read_text(encoding="utf-8"),
+        "plotly": _inline_script(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),
+        "data": inline_json({**parts["data"], "figures": drawn, "refresh": refresh}),
+        "scripts": "".join(
+            f"<script>{_inline_script(own.joinpath(name).read_text(encoding='utf-8'))}</script>"
+            for name in ("view.js", "axes.js", "plots.js", "page.js")
+        ),
+        "navigation": markup.navigation(figures),
+        "sections": markup.sections(figures),
+        **{key: parts[key] for key in ("kicker", "heading", "headline", "state", "facts")},
+    }
+    return Template(own.joinpath("template.html").read_text(encoding="utf-8")).substitute(pieces)
+
+
+def _without_text(figure: Mapping[str, Any]) -> dict[str, Any]:
+    """What the script needs of a figure; its words stand in the HTML."""
+    return {key: value for key, value in figure.items() if key not in ("section", "caption")}
+
+
+def _inline_script(code: str) -> str:
+    """JavaScript that may stand inside a `<script>`: no string of it can end the element."""
+    return re.sub(r"</(script)", r"<\\/\1", code, flags=re.IGNORECASE).replace("<!--", "<\\!--")
