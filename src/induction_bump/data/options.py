@@ -139,7 +139,7 @@ class TokenizerOptions:
 class DataOptions:
     """Corpus, tokens and windows."""
 
-    corpus: CorpusOptions = Field(default_factory=RepeatsOptions)
+    corpus: CorpusOptions = Field(default_factory=PythonSourceOptions)
     tokenizer: TokenizerOptions = Field(default_factory=TokenizerOptions)
     context: Annotated[int, Field(ge=2)] = 512
     """Positions T of a window: T + 1 tokens, of which T are predicted."""

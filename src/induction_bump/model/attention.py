@@ -29,12 +29,13 @@ def pre_softmax_scores(q: Heads, k: Heads, first_query: int = 0, bias: Float[Ten
     Returns scores of shape B H Q T, Q being the number of queries given.
     """
     queries, keys = q.shape[1], k.shape[1]
-    scores = torch.einsum("bqhk,bthk->bhqt", q, k) / math.sqrt(q.shape[-1])
+    # scaling q costs K per query, scaling the scores would cost T
+    scores = torch.einsum("bqhk,bthk->bhqt", q / math.sqrt(q.shape[-1]), k)
     if bias is not None:
         scores = scores + bias[:, first_query : first_query + queries, :keys]
-    i = torch.arange(first_query, first_query + queries, device=q.device)
-    j = torch.arange(keys, device=q.device)
-    return scores.masked_fill(j > i[:, None], -torch.inf)
+    future = torch.ones(queries, keys - first_query, dtype=torch.bool, device=q.device).triu(1)
+    scores[..., first_query:].masked_fill_(future, -torch.inf)  # keys before the first query are past for all
+    return scores
 
 
 def attend(
@@ -69,18 +70,19 @@ def smear(k: Heads, alpha: Float[Tensor, " H"]) -> Heads:
     return torch.cat([k[:, :1], keep * k[:, 1:] + (1 - keep) * k[:, :-1]], dim=1)
 
 
-def rotary_tables(length: int, d_head: int, base: float) -> Float[Tensor, "2 T halfK"]:
-    """Cosines and sines of position · base^(−2i / d_head), for the positions 0 … length − 1."""
+def rotary_tables(length: int, d_head: int, base: float) -> Float[Tensor, "2 T K"]:
+    """Cosines and signed sines of position · base^(−2i / d_head), for the positions 0 … length − 1."""
     frequencies = base ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
     angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
-    return torch.stack([angles.cos(), angles.sin()]).float()
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)]).float()
 
 
-def rotate(x: Heads, tables: Float[Tensor, "2 T halfK"]) -> Heads:
+def rotate(x: Heads, tables: Float[Tensor, "2 T K"]) -> Heads:
     """Rotate the pairs (x_i, x_{i + K/2}) of every head by their position's angles (Su et al. 2021)."""
     cos, sin = tables[:, : x.shape[1], None].to(x.dtype).unbind(0)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    # rolling by half brings each feature's partner to its place; the sign is in the table
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
 
 
 def sinusoids(length: int, d_model: int) -> Float[Tensor, "T D"]:

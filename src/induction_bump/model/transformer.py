@@ -83,7 +83,7 @@ _SILENT = Tap(frozenset(), lambda site, tensor: None)
 class Positions:
     """What a context's positions contribute: tables that are computed once, and no parameters."""
 
-    rotary: Float[Tensor, "2 T halfK"] | None = None
+    rotary: Float[Tensor, "2 T K"] | None = None
     added_to_qk: Float[Tensor, "T D"] | None = None
     score_bias: dict[int, Float[Tensor, "H T T"]] = field(default_factory=dict)
     """By attention layer: a bias on the pre-softmax scores."""

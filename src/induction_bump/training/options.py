@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from induction_bump.data.options import DataOptions
+from induction_bump.data.options import DataOptions, RepeatsOptions
 from induction_bump.locate.options import LocateOptions
 from induction_bump.measures.options import MeasureOptions
 from induction_bump.model.options import ModelOptions
@@ -206,6 +206,12 @@ class RunConfig:
                 raise ValueError(f"measures.icl.{key}={position} lies past data.context={context}")
         if icl.late - icl.window < 0 or icl.early + icl.window - 1 > context:
             raise ValueError(f"measures.icl.window={icl.window} reaches outside positions 1…{context}")
+        corpus = self.data.corpus
+        if isinstance(corpus, RepeatsOptions) and corpus.copy_share and icl.early + icl.window > corpus.first_copy:
+            raise ValueError(
+                f"measures.icl: the early window {icl.early}…{icl.early + icl.window - 1} must end before the first "
+                f"possible copy, data.corpus.first_copy={corpus.first_copy}"
+            )
         if self.training.warmup.steps(self.tokens_per_step) > self.total_steps:
             raise ValueError(
                 f"training.warmup={self.training.warmup} is longer than training.length={self.training.length}"
