@@ -10,9 +10,10 @@ import torch
 from induction_bump.measures import reading
 from induction_bump.measures.null import null99
 from induction_bump.measures.options import HeldOutOptions, IclOptions, MeasureOptions, NullOptions, RepeatsProbeOptions
+from induction_bump.measures.probes import Probes
 from induction_bump.measures.reading import read
 from induction_bump.measures.registry import VERSIONS
-from induction_bump.measures.take import Probes, take
+from induction_bump.measures.take import take
 from induction_bump.model.options import ModelOptions
 from induction_bump.model.transformer import Tap, Transformer, next_token_losses
 from tests.measures.corpus import SmallCorpus

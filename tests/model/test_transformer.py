@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from induction_bump.model.init import decayed, initialise
-from induction_bump.model.transformer import Site, Tap, Transformer, next_token_losses, parameter_count
+from induction_bump.model.size import parameter_count
+from induction_bump.model.transformer import Site, Tap, Transformer, next_token_losses
 from tests.model.naive import naive_logits
 from tests.model.variants import VARIANTS, options
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from induction_bump.measures.options import NullOptions
+from induction_bump.measures.probes import Probes
 from induction_bump.measures.reading import read
 from induction_bump.measures.registry import VERSIONS
-from induction_bump.measures.take import Probes
 from induction_bump.model.options import ModelOptions
 from induction_bump.model.transformer import Transformer
 

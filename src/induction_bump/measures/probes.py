@@ -1,17 +1,22 @@
-"""Probes: fixed token sequences from a seed of their own, the same at every snapshot, run and world size."""
+"""Probes: fixed token sequences from a seed of their own, the same at every snapshot, run and world size.
+
+Drawing them needs no torch, so that a launcher can tell that a corpus does not allow them before anything is started.
+"""
 
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from induction_bump.data.corpus import Corpus
-from induction_bump.measures.heads import Lookup, repeat_lookup, text_lookup
 from induction_bump.measures.losses import InductionRule, induction_rule
 from induction_bump.measures.options import MeasureOptions, RepeatsProbeOptions
+
+if TYPE_CHECKING:
+    from induction_bump.measures.heads import Lookup
 
 Tokens = npt.NDArray[np.int64]
 
@@ -36,8 +41,10 @@ class HeldOutProbe:
     """N: the one position (1-based) of each window whose loss is kept token by token."""
 
     @cached_property
-    def lookup(self) -> Lookup:
+    def lookup(self) -> "Lookup":
         """Where the head scores look."""
+        from induction_bump.measures.heads import text_lookup
+
         return text_lookup(len(self.tokens), self.tokens.shape[1] - 1)
 
     @cached_property
@@ -70,14 +77,53 @@ class RepeatsProbe:
     """How many tokens blocks are drawn from."""
 
     @cached_property
-    def lookup(self) -> Lookup:
+    def lookup(self) -> "Lookup":
         """Where the head scores look."""
+        import torch
+
+        from induction_bump.measures.heads import repeat_lookup
+
         return repeat_lookup(torch.from_numpy(self.blocks), self.repeats, torch.from_numpy(self.queried))
 
     @cached_property
     def hash(self) -> str:
         """sha256 of both sets of sequences."""
         return _hash(self.tokens, self.shuffled, self.blocks, self.queried.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The fixed sequences that a run is measured on."""
+
+    held_out: HeldOutProbe
+    repeats: RepeatsProbe
+
+    @classmethod
+    def draw(cls, corpus: Corpus, context: int, options: MeasureOptions) -> "Probes":
+        """Draw both from their own seeds. Raises ValueError where the corpus does not allow it."""
+        return cls(held_out_probe(corpus, context, options), repeats_probe(corpus, context, options.repeats))
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """sha256 of each probe."""
+        return {"held_out": self.held_out.hash, "repeats": self.repeats.hash}
+
+    def describe(self) -> dict[str, dict[str, int | float | str]]:
+        """Sizes that readers of the records need."""
+        held_out, repeats = self.held_out, self.repeats
+        return {
+            "held_out": {
+                "examples": len(held_out.tokens),
+                "documents": len(np.unique(held_out.documents)),
+                "context": held_out.tokens.shape[1] - 1,
+            },
+            "repeats": {
+                "sequences": len(repeats.tokens),
+                "pool": repeats.pool,
+                "block": int(repeats.blocks.max()),
+                "shortest_block": int(repeats.blocks.min()),
+            },
+        }
 
 
 def held_out_probe(corpus: Corpus, context: int, options: MeasureOptions) -> HeldOutProbe:

@@ -5,48 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from induction_bump.data.corpus import Corpus
 from induction_bump.measures import losses as loss_measures
 from induction_bump.measures.options import MeasureOptions
-from induction_bump.measures.probes import HeldOutProbe, RepeatsProbe, held_out_probe, repeats_probe
+from induction_bump.measures.probes import HeldOutProbe, Probes, RepeatsProbe
 from induction_bump.measures.reading import Reading, read
 from induction_bump.measures.statistics import Estimate, clustered_mean
 from induction_bump.model.transformer import Transformer
-
-
-@dataclass(frozen=True)
-class Probes:
-    """The fixed sequences that a run is measured on."""
-
-    held_out: HeldOutProbe
-    repeats: RepeatsProbe
-
-    @classmethod
-    def draw(cls, corpus: Corpus, context: int, options: MeasureOptions) -> "Probes":
-        """Draw both from their own seeds. Raises ValueError where the corpus does not allow it."""
-        return cls(held_out_probe(corpus, context, options), repeats_probe(corpus, context, options.repeats))
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """sha256 of each probe."""
-        return {"held_out": self.held_out.hash, "repeats": self.repeats.hash}
-
-    def describe(self) -> dict[str, dict[str, int | float | str]]:
-        """Sizes that readers of the records need."""
-        held_out, repeats = self.held_out, self.repeats
-        return {
-            "held_out": {
-                "examples": len(held_out.tokens),
-                "documents": len(np.unique(held_out.documents)),
-                "context": held_out.tokens.shape[1] - 1,
-            },
-            "repeats": {
-                "sequences": len(repeats.tokens),
-                "pool": repeats.pool,
-                "block": int(repeats.blocks.max()),
-                "shortest_block": int(repeats.blocks.min()),
-            },
-        }
 
 
 @dataclass

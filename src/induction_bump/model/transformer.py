@@ -283,14 +283,3 @@ class Transformer(nn.Module):
 def next_token_losses(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """loss[b, k − 1] = −ln p(t_k | t_0 … t_{k−1}) in nats, in float32 whatever the logits are."""
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none").view(targets.shape)
-
-
-def parameter_count(options: ModelOptions, vocab_size: int, context: int) -> int:
-    """Closed formula for the number of trainable parameters."""
-    D, H, K, M, V = options.d_model, options.n_heads, options.width_of_head, options.width_of_mlp, vocab_size
-    bias = int(options.biases)
-    norm = D * (options.norm != "none") + D * bias * (options.norm == "layernorm")
-    attention = 4 * D * H * K + bias * (3 * H * K + D) + H * options.smeared_keys + norm
-    feed_forward = 2 * D * M + bias * (M + D) + norm
-    ends = V * D * (1 if options.tied else 2) + V * bias + norm + context * D * (options.positions == "learned")
-    return ends + options.sublayers.count("s") * attention + options.sublayers.count("f") * feed_forward

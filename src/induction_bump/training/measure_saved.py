@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from induction_bump.data.corpus import prepare
+from induction_bump.measures.probes import Probes
 from induction_bump.measures.registry import VERSIONS, measure_of
-from induction_bump.measures.take import Probes, take
+from induction_bump.measures.take import take
 from induction_bump.model.transformer import Transformer
 from induction_bump.options import parse
 from induction_bump.records.directory import RunDirectory, find_runs

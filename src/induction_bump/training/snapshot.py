@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytorch_lightning as pl
 import torch
 
-from induction_bump.measures.take import Measured, Probes, take
+from induction_bump.measures.probes import Probes
+from induction_bump.measures.take import Measured, take
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.frames import rows
 from induction_bump.training.options import RunConfig

@@ -27,8 +27,8 @@ import torch
 
 from induction_bump.data.corpus import Corpus, prepare
 from induction_bump.measures.null import null99
+from induction_bump.measures.probes import Probes
 from induction_bump.measures.registry import VERSIONS
-from induction_bump.measures.take import Probes
 from induction_bump.model.transformer import Transformer
 from induction_bump.records.directory import RunDirectory
 from induction_bump.training.datamodule import WindowData
