@@ -1,0 +1,22 @@
+"""Where Hydra looks for plugins, in every process that uses it: makes `hydra/sweeper=bump` known, and nothing else."""
+
+from dataclasses import dataclass
+
+from hydra.core.config_store import ConfigStore
+
+from induction_bump.launch.sweeper import CheckedSweeper
+
+
+class BumpSweeper(CheckedSweeper):
+    """`CheckedSweeper` under the only package from which Hydra takes plugins."""
+
+
+@dataclass
+class BumpSweeperConf:
+    """Options of `hydra/sweeper=bump`."""
+
+    _target_: str = f"{__name__}.{BumpSweeper.__name__}"
+    params: dict[str, str] | None = None
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="bump", node=BumpSweeperConf, provider="induction_bump")

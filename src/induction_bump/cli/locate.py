@@ -1,0 +1,21 @@
+"""`bump locate PATH`."""
+
+import argparse
+from pathlib import Path
+
+HELP = "print the events and phase changes of a run or study, and write phase_changes.csv and .parquet there"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("path", type=Path, metavar="PATH", help="a run's or a study's directory")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Locate and print; returns the exit code."""
+    from induction_bump.locate.run import locate
+    from induction_bump.locate.summary import summarise
+
+    located = locate(arguments.path)
+    print(located.text(), summarise(located), sep="\n\n")
+    return 0

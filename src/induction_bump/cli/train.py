@@ -1,0 +1,168 @@
+"""`bump train [overrides]`: Hydra's command line, without Hydra's files and with one-line errors."""
+
+import argparse
+import os
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from induction_bump.cli.lines import complain
+from induction_bump.config.errors import ConfigError
+from induction_bump.config.locations import CONF, CONFIGS
+
+if TYPE_CHECKING:
+    from induction_bump.launch.outcome import Outcome
+
+HELP = "train one run, or with -m a sweep: bump train experiment=quickstart"
+
+_QUIET = (
+    # Hydra makes no output directory, no job log and no copy of the config.
+    "hydra.run.dir=.",
+    "hydra.output_subdir=null",
+    "hydra.sweep.dir=${paths.runs}/${study}/.sweep",
+    "hydra.sweep.subdir=.",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Hydra reads the arguments: see `main`."""
+    parser.add_argument("overrides", nargs="*")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """For symmetry with the other commands; `bump train` itself goes to `main`."""
+    return main(arguments.overrides)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compose, check, and train; returns the exit code. Raises ConfigError or CorpusError with nothing left behind."""
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(help_text())
+        return 0
+    import hydra
+    from hydra._internal.utils import get_args_parser
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from induction_bump.config import search_path
+    from induction_bump.config.explain import explain
+    from induction_bump.data.errors import CorpusError
+    from induction_bump.launch.task import Task
+
+    parser = get_args_parser()
+    parser.error = _refuse
+    given = parser.parse_args(list(arguments))
+    search_path.register()
+    task = Task(os.environ, ["bump", "train", *arguments])
+    start = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
+    with _called_with(_for_hydra(given)):
+        try:
+            start()
+        except (HydraException, OmegaConfBaseException) as error:
+            if task.environment.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            raise ConfigError(explain(error)) from None
+        except ValueError as error:
+            # Hydra's way to refuse such as experiment=3; past composing, a ValueError is our own.
+            if task.started or isinstance(error, ConfigError | CorpusError):
+                raise
+            raise ConfigError(str(error)) from None
+    return _conclude(task.outcomes)
+
+
+def _for_hydra(given: argparse.Namespace) -> list[str]:
+    """The arguments as Hydra shall see them."""
+    from induction_bump.config.overrides import rewrite, selects_sweep
+
+    flags = [f"--{name}" for name in ("resolve", "hydra-help") if getattr(given, name.replace("-", "_"))]
+    if given.multirun or selects_sweep(given.overrides):
+        flags.append("--multirun")
+    for name in ("cfg", "package", "config_name", "config_dir", "info"):
+        if (value := getattr(given, name)) is not None:
+            flags += [f"--{name.replace('_', '-')}", value]
+    if given.config_path is not None:  # Hydra would look for it below this module
+        flags += ["--config-path", os.path.abspath(given.config_path)]  # noqa: PTH100
+    own_config = given.config_path is None and given.config_name is None
+    own_sweeper = any(override.startswith("hydra/sweeper=") for override in given.overrides)
+    sweeper = [] if own_sweeper else ["hydra/sweeper=bump"]
+    return [*flags, *rewrite(given.overrides, own_config), *sweeper, *_QUIET]
+
+
+@contextmanager
+def _called_with(arguments: list[str]) -> Generator[None, None, None]:
+    """Give Hydra its command line, and let it raise what it would otherwise print before it exits with 1."""
+    argv, asked = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["bump train", *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        del os.environ["HYDRA_FULL_ERROR"]
+        if asked is not None:
+            os.environ["HYDRA_FULL_ERROR"] = asked
+
+
+def _conclude(outcomes: "Sequence[Outcome]") -> int:
+    """Tell where the runs are and how they ended."""
+    from induction_bump.launch import ranks
+    from induction_bump.launch.outcome import exit_code
+
+    if not outcomes:  # --cfg, --info and the like
+        return 0
+    for outcome in outcomes:
+        if outcome.status == "refused" and len(outcomes) == 1:
+            raise ConfigError(outcome.message or "refused")
+    width = max(len(outcome.status) for outcome in outcomes)
+    code = exit_code(outcomes)
+    rank = ranks.from_environment()
+    if rank and not rank.first:
+        return code
+    print(f"study {Path(outcomes[0].path).parent}")
+    for outcome in outcomes:
+        print(f"  {outcome.status:{width}}  {Path(outcome.path).name}")
+    sys.stdout.flush()
+    for outcome in outcomes:
+        if outcome.status in ("failed", "refused"):
+            complain(f"{Path(outcome.path).name}: {outcome.message}\n{_log_of(outcome)}")
+    return code
+
+
+def _log_of(outcome: "Outcome") -> str:
+    log = Path(outcome.path) / "log.txt"
+    return f"log: {log}" if log.is_file() else ""
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError(f"train: {message}; see bump train --help")
+
+
+def help_text() -> str:
+    """What `bump train --help` prints: examples, and what each config group offers."""
+    lines = [
+        "usage: bump train [-m] [key=value ...] [+group=name ...]",
+        "",
+        HELP,
+        "",
+        "  bump train experiment=quickstart                    one run",
+        "  bump train experiment=quickstart model=one_layer    another model",
+        "  bump train experiment=quickstart seed.init=1        another value",
+        "  bump train -m experiment=quickstart seed.init=0,1,2 a sweep over values",
+        "  bump train -m +sweeps=quickstart                    a sweep from a file",
+        "  bump train --config-path runs/S/RUN --config-name config study=again",
+        "                                                      a run once more, from its config.yaml",
+        "",
+        "  --cfg job          show the composed config and do nothing",
+        "  --config-dir DIR   more YAML files, laid out like the groups below",
+        "  --hydra-help       the other flags",
+        "",
+        "groups:",
+    ]
+    groups = [*(path for path in CONF.iterdir() if path.is_dir()), CONFIGS / "sweeps"]
+    for group in sorted(groups):
+        lines.append(f"  {group.name:12} {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}")
+    return "\n".join(lines)

@@ -1,0 +1,42 @@
+"""Hydra's and OmegaConf's own errors in one line."""
+
+import re
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from induction_bump.config.overrides import as_typed
+
+_LONGEST = 300
+
+
+def explain(error: HydraException | OmegaConfBaseException) -> str:
+    """What is wrong, with the key and what is allowed where the error tells them."""
+    if isinstance(error, OverrideParseException):
+        reason = _one_line(error.message.split("See https:")[0])
+        return f"{as_typed(error.override)}: cannot be read as key=value ({reason})"
+    if isinstance(error, MissingConfigException):
+        return _missing(error)
+    text = str(error) or str(error.__cause__ or type(error).__name__)
+    if present := re.search(r"An item is already at '(.+?)'", text):
+        return f"{present[1]}: is in the config already; leave out the +"
+    if several := re.search(r"Ambiguous value for argument '(?:\+\+)?(.+?)'", text):
+        return f"{several[1]}: several values; add -m to sweep over them, or write [a,b] for a list"
+    if error.__cause__ and str(error):
+        text = f"{text} ({str(error.__cause__).splitlines()[0]})"
+    return as_typed(_one_line(text))
+
+
+def _missing(error: MissingConfigException) -> str:
+    group, _, option = (error.missing_cfg_file or "").removesuffix(".yaml").rpartition("/")
+    options = sorted(set(error.options or []))
+    if group and options:
+        return f"{group}={option}: must be one of {', '.join(options)}"
+    if group:
+        return f"{group}={option}: no such file on the config path"
+    return _one_line(re.split("(?:Config )?[Ss]earch path:", str(error))[0])
+
+
+def _one_line(text: str) -> str:
+    line = re.sub(r"\s+", " ", text).strip()
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"

@@ -1,0 +1,110 @@
+"""What makes two runs the same run: the scientific part of a config, hashed, and a name that people can read."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from induction_bump.config.resolve import dump
+from induction_bump.data.fingerprint import tokenizer_fingerprint
+from induction_bump.training.options import RunConfig, ScheduleOptions
+
+NEUTRAL: Mapping[str, Any] = {}
+"""Options that were added after runs existed, by dotted key, with the value at which a run is what it was without them.
+
+An option at its neutral value is left out of the hash, so that old ids stay what they are.
+"""
+
+_PART = ("model", "data", "training", "seed", "snapshots", "measures")
+_DIGITS = 10
+
+
+def run_id(config: RunConfig, corpus_fingerprint: str) -> str:
+    """Ten hexadecimal digits that depend on what is computed and not on where.
+
+    `corpus_fingerprint` stands for the corpus's content and options, whatever its files are called. Raises CorpusError
+    for a missing tokenizer file.
+    """
+    return hashlib.sha256(canonical(config, corpus_fingerprint).encode()).hexdigest()[:_DIGITS]
+
+
+def canonical(config: RunConfig, corpus_fingerprint: str, neutral: Mapping[str, Any] = NEUTRAL) -> str:
+    """The scientific part as JSON: keys sorted, floats as `repr`, durations in steps, derived values written out."""
+    values = dump(config)
+    part = {key: values[key] for key in _PART}
+    part["model"] |= {"d_head": config.model.width_of_head, "d_mlp": config.model.width_of_mlp}
+    part["data"] = _data(config, part["data"], corpus_fingerprint)
+    per_step = config.tokens_per_step
+    part["training"] |= {
+        "length": config.total_steps,
+        "warmup": config.training.warmup.steps(per_step),
+    }
+    snapshots = config.snapshots
+    weights = (snapshots.weights or snapshots.measures) if snapshots.save_weights else None
+    part["snapshots"] = {
+        "measures": _schedule(snapshots.measures, per_step),
+        "weights": _schedule(weights, per_step) if weights else None,
+    }
+    for key, value in neutral.items():
+        _drop(part, key.split("."), value)
+    return json.dumps(part, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def slug(config: RunConfig) -> str:
+    """A readable name, such as `2L-attn-rotary-d64-h4-s0`; `config.name` where that is set."""
+    return config.name or "-".join(_describe(config))
+
+
+def directory_name(config: RunConfig, identity: str) -> str:
+    """Name of the run's directory below its study."""
+    return f"{slug(config)}-{identity}"
+
+
+def _describe(config: RunConfig) -> Iterator[str]:
+    model, order = config.model, config.model.sublayers
+    depth = model.n_attention
+    if order == "s" * depth:
+        yield f"{depth}L" + ("-attn" if depth else "")
+    elif order == "sf" * depth:
+        yield f"{depth}L-mlp"
+    else:
+        yield order
+    if depth and model.smeared_keys:
+        yield "smeared"
+    if model.positions == "learned" or (depth and model.positions != "none"):
+        yield model.positions
+    yield f"d{model.d_model}"
+    if depth:
+        yield f"h{model.n_heads}"
+    yield f"s{config.seed.init}"
+    if config.seed.data:
+        yield f"data{config.seed.data}"
+
+
+def _data(config: RunConfig, values: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    text = config.data.is_text
+    return values | {
+        "corpus": {"name": config.data.corpus.name, "content": fingerprint},
+        # Synthetic corpora have no tokenizer and hold nothing out: these options do nothing there.
+        "tokenizer": tokenizer_fingerprint(config.data.tokenizer) if text else None,
+        "held_out_share": values["held_out_share"] if text else None,
+    }
+
+
+def _schedule(options: ScheduleOptions, per_step: int) -> dict[str, Any]:
+    return {
+        "log": [options.log.start.steps(per_step), options.log.count] if options.log else None,
+        "every": options.every.steps(per_step) if options.every else None,
+        "at": sorted({moment.steps(per_step) for moment in options.at}),
+    }
+
+
+def _drop(values: dict[str, Any], path: list[str], neutral: Any) -> None:
+    *parents, last = path
+    for parent in parents:
+        inner = values.get(parent)
+        if not isinstance(inner, dict):
+            return
+        values = inner
+    if last in values and values[last] == neutral:
+        del values[last]

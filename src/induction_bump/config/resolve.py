@@ -1,0 +1,108 @@
+"""From what Hydra composed to a checked `RunConfig`, and back to plain containers."""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from induction_bump.config.errors import ConfigError
+from induction_bump.config.fields import all_keys, choices_at, keys_at, written
+from induction_bump.training.options import RunConfig
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from pydantic_core import ErrorDetails
+
+_SHOWN = 2
+
+
+def resolve(composed: "DictConfig") -> RunConfig:
+    """Check what Hydra composed, whole.
+
+    Raises ConfigError, whose message has a line for each of the first two mistakes.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    values: dict[str, Any] = {}
+    try:
+        for key in composed:
+            if key != "hydra":
+                value = composed[key]
+                plain = OmegaConf.is_config(value)
+                values[str(key)] = (
+                    OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if plain else value
+                )
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key}: must be set; it has no default") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or 'config'}: {str(error.msg or error).splitlines()[0]}") from None
+    return load(values)
+
+
+def load(values: Mapping[str, Any]) -> RunConfig:
+    """Check nested plain containers. Raises ConfigError as `resolve` does."""
+    try:
+        text = json.dumps(values)
+    except TypeError as error:
+        raise ConfigError(f"config: {error}") from None
+    try:
+        # The strict reading of JSON takes mappings for options and lists for tuples, and nothing else for anything.
+        return _adapter().validate_json(text)
+    except ValidationError as error:
+        mistakes = [_explain(detail) for detail in _most_telling(error.errors(include_url=False))]
+        lines = mistakes[:_SHOWN]
+        if len(mistakes) > _SHOWN:
+            lines[-1] += f" (and {len(mistakes) - _SHOWN} more)"
+        raise ConfigError("\n".join(lines)) from None
+
+
+def dump(config: RunConfig) -> dict[str, Any]:
+    """Nested plain containers as in `config.yaml`: durations as text, tuples as lists; `load` takes them back."""
+    return _adapter().dump_python(config, mode="json")
+
+
+@cache
+def _adapter() -> TypeAdapter[RunConfig]:
+    return TypeAdapter(RunConfig)
+
+
+def _most_telling(errors: "list[ErrorDetails]") -> "list[ErrorDetails]":
+    """Unknown keys first: where a key is misspelt, the rest often follows from it."""
+    return sorted(errors, key=lambda error: error["type"] != "unexpected_keyword_argument")
+
+
+def _explain(error: "ErrorDetails") -> str:
+    key, location = written(error["loc"]), error["loc"]
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "unexpected_keyword_argument":
+        return f"{key}: no such key; {_suggest(key, keys_at(location[:-1]))}"
+    if kind == "missing":
+        return f"{key}: must be set; it has no default"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        allowed = context.get("expected_tags") or ", ".join(f"'{name}'" for name in choices_at(location))
+        return f"{key}.name={context.get('tag', '')}: must be one of {allowed}"
+    if kind == "value_error":
+        message = str(context.get("error", error["msg"]))
+        leading = re.match(r"(\w+)=", message)
+        if leading and leading[1] in keys_at(location):
+            return f"{key}.{message}" if key else message
+        return f"{key}: {message}" if key else message
+    value = json.dumps(error["input"], ensure_ascii=False)
+    return f"{key}={value}: {error['msg'].replace('Input should', 'must')}"
+
+
+def _suggest(key: str, siblings: list[str]) -> str:
+    *parents, name = key.split(".")
+    elsewhere = [known for known in all_keys() if known.split(".")[-1] == name and known != key]
+    if len(elsewhere) == 1:
+        return f"did you mean {elsewhere[0]}?"
+    close = difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {'.'.join([*parents, close[0]])}?"
+    here = ".".join(parents)
+    return f"{here or 'the config'} has {', '.join(siblings)}"

@@ -1,0 +1,43 @@
+"""`bump train` in this process, with stand-ins for what takes time."""
+
+from pathlib import Path
+
+import pytest
+
+from induction_bump.launch import cell
+from induction_bump.launch.outcome import Outcome
+from induction_bump.training.options import RunConfig
+
+
+class StandInCells:
+    """Instead of training: remembers the configs, and ends runs as `endings` says (by directory name's start)."""
+
+    def __init__(self) -> None:
+        self.configs: list[RunConfig] = []
+        self.endings: dict[str, Outcome] = {}
+
+    def __call__(self, config: RunConfig, environment: object = None) -> Outcome:
+        job = cell.plan(config)
+        self.configs.append(config)
+        name = Path(job.path).name
+        known = next((o for start, o in self.endings.items() if name.startswith(start)), None)
+        status, message = (known.status, known.message) if known else ("finished", None)
+        return Outcome(job.run_id, job.path, status, message)
+
+
+@pytest.fixture
+def cells(monkeypatch: pytest.MonkeyPatch) -> StandInCells:
+    """Stands in for `launch.cell.run`."""
+    stand_in = StandInCells()
+    monkeypatch.setattr(cell, "run", stand_in)
+    return stand_in
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    return empty

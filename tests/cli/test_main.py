@@ -1,0 +1,114 @@
+"""One command, quick to answer, with exit codes that scripts can rely on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from induction_bump.cli import main as cli
+from tests.records.make import make_run
+
+
+@pytest.mark.parametrize("command", ["train", "locate", "report", "measure", "status", "track"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = cli.main([command, "--help"])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 0
+    assert f"usage: bump {command}" in capsys.readouterr().out
+
+
+def test_the_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    said = capsys.readouterr().out
+    assert all(f"    {command} " in said for command in cli.COMMANDS)
+
+
+def test_the_help_of_train_lists_what_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["train", "-h"])
+    said = capsys.readouterr().out
+    assert "experiment   debug, python_source, quickstart" in said
+    assert "sweeps       quickstart" in said
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], [], ["locate"], ["locate", "a", "b"], ["report", "--fast"]])
+def test_a_usage_error_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) <= 3
+
+
+@pytest.mark.parametrize("command", ["locate", "report", "measure", "status", "track"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "file"])
+def test_a_wrong_path_is_told_in_one_line(
+    command: str, kind: str, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if kind == "empty":
+        (directory / "empty").mkdir()
+    elif kind == "file":
+        (directory / "file").touch()
+    before = sorted(directory.rglob("*"))
+    assert cli.main([command, kind]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"bump: {kind}: ")
+    assert sorted(directory.rglob("*")) == before
+
+
+def test_a_study_is_located_and_reported(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(directory, study="s")
+    assert cli.main(["locate", "s"]) == 0
+    assert (directory / "s/phase_changes.csv").is_file()
+    assert cli.main(["report", "s"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(directory / "s/report.html")
+    assert cli.main(["status", "s"]) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+def test_a_bug_is_not_dressed_up_as_a_mistake(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("shapes do not match")
+
+    monkeypatch.setattr("induction_bump.launch.study.status", broken)
+    with pytest.raises(ValueError, match="shapes"):
+        cli.main(["status", "s"])
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from induction_bump.cli.main import main; main(['train', '--help'])",
+        "import induction_bump.cli.train, induction_bump.config.compose, induction_bump.launch.cell",
+        "import induction_bump.launch.worker, induction_bump.launch.sweeper, induction_bump.launch.study",
+        "from induction_bump.cli.main import main; main(['train', '--cfg', 'job'])",
+    ],
+)
+def test_no_torch_is_loaded_to_launch(statement: str) -> None:
+    check = "import sys; assert not {'torch', 'pytorch_lightning', 'datasets', 'wandb', 'plotly'} & sys.modules.keys()"
+    done = subprocess.run([sys.executable, "-c", f"{statement}\n{check}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("arguments", "seconds"), [(["-m", "induction_bump.cli.main", "--help"], 1.0)])
+def test_the_help_takes_less_processor_time_than_a_second(arguments: list[str], seconds: float) -> None:
+    # processor time, since other tests may share the machine
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True);"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_utime + used.ru_stime)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, sys.executable, *arguments], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < seconds
+
+
+@pytest.mark.processes
+def test_importing_the_package_loads_next_to_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import induction_bump; print(len(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 5

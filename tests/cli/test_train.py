@@ -1,0 +1,235 @@
+"""`bump train` composes, checks and names runs; what is wrong is told in two lines and leaves nothing behind."""
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from induction_bump.cli.main import main
+from induction_bump.config.compose import compose
+from induction_bump.config.resolve import dump
+from induction_bump.launch.outcome import Outcome
+from tests.cli.conftest import StandInCells
+
+
+def everything_in(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+def train(arguments: str) -> int:
+    return main(["train", *shlex.split(arguments)])
+
+
+MISTAKES = [
+    ("model.foo=1", "model.foo: no such key; model has sublayers,"),
+    ("+model.foo=1", "model.foo: no such key; model has sublayers,"),
+    ("++model.foo=1", "model.foo: no such key; model has sublayers,"),
+    ("modle.d_model=64", "modle: no such key; did you mean model?"),
+    ("stdy=x", "stdy: no such key; did you mean study?"),
+    ("model.n_head=2", "model.n_head: no such key; did you mean model.n_heads?"),
+    ("model.d_model=wide", 'model.d_model="wide": must be a valid integer'),
+    ("model.d_model=64.5", "model.d_model=64.5: must be a valid integer"),
+    ("model.n_heads=5", "model.n_heads=5 does not divide d_model=64; choose one that does, or set d_head"),
+    ("model.sublayers=sx", "model.sublayers=\"sx\": String should match pattern '^[sf]*$'"),
+    ("model=tow_layers", "model=tow_layers: must be one of olsson_small, one_layer,"),
+    ("experiment=nothing", "experiment=nothing: must be one of debug, python_source, quickstart"),
+    ("experiment=3", "Config group override must be a string or a list. Got int"),
+    ("+sweeps=nothing", "sweeps=nothing: must be one of quickstart"),
+    ("training.length=2000", "training.length: 2000 has no unit; write 2000step or 2000tok"),
+    ("training.learning_rate=0", "training.learning_rate=0: must be greater than 0"),
+    ("training.learning_rate=nan", "training.learning_rate=NaN: must be a finite number"),
+    ("measures.icl.late=129", "measures.icl.late=129 lies past data.context=128"),
+    ("data.context=100", "measures.icl.late=128 lies past data.context=100"),
+    ("measures.icl.late=60", "measures.icl: early window 8…39 and late window 29…60 overlap"),
+    ("measures=default", "measures.icl.late=500 lies past data.context=128"),
+    ("training.length=100step snapshots.measures.at=[101step]", "snapshots.measures: a moment of the schedule lies"),
+    (
+        "training.length=100step training.warmup=101step",
+        "training.warmup=101step is longer than",
+    ),
+    ("devices.count=3", "training.batch_sequences=64 cannot be split evenly over 3 devices"),
+    ("devices.nodes=2", "devices.nodes=2: start one `bump train` a device with srun or torchrun"),
+    ("data=files", "data.corpus.paths: must be set; it has no default"),
+    ("data=files data.corpus.paths=[nowhere]", "data.corpus.paths: 'nowhere' names no readable files"),
+    ("data.corpus.name=repets", "data.corpus.name=repets: must be one of 'repeats', 'triggers'"),
+    ("data.corpus.segment=[8,x]", 'data.corpus.segment[1]="x": must be a valid integer'),
+    ("'model.d_model=${nothing}'", "model.d_model: Interpolation key 'nothing' not found"),
+    ("seed.init=0,1", "seed.init=0,1: several values; add -m to sweep over them"),
+    ("seed.init=-1", "seed.init=-1: must be greater than or equal to 0"),
+    ("+model.d_model=32", "model.d_model: is in the config already; leave out the +"),
+    ("~model.nothing", "Could not delete from config. 'model.nothing' does not exist."),
+    ("model.d_model=[1", "model.d_model=[1: cannot be read as key=value"),
+    ("quickstart", "quickstart: is not an override; write key=value"),
+    ("--nonsense", "train: unrecognized arguments: --nonsense; see bump train --help"),
+    ("--config-path nowhere", "Primary config directory not found."),
+    ("--config-name nowhere", "Cannot find primary config 'nowhere'."),
+    ("--config-dir nowhere", "Additional config directory"),
+    ("study=a/b", 'study="a/b": String should match pattern'),
+    ("tracking.mode=maybe", "tracking.mode=\"maybe\": must be 'auto', 'offline', 'online' or 'none'"),
+    ("-m model.n_heads=4,5", "model.n_heads=5 does not divide d_model=64"),
+    ("-m model=one_layer,tow_layers", "model=tow_layers: must be one of olsson_small,"),
+    ("-m +sweeps=quickstart training.length=2", "training.length: 2 has no unit"),
+    ("-m seed.init=0,1 study=a,b", "study: the runs of a sweep belong to one study"),
+    ("-m data=files 'data.corpus.paths=[nowhere],[.]'", "data.corpus.paths: 'nowhere' names no readable files"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[arguments for arguments, _ in MISTAKES])
+def test_a_mistake_is_told_in_two_lines_with_exit_code_2_and_leaves_nothing(
+    arguments: str, message: str, cells: StandInCells, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train(arguments) == 2
+    said = capfd.readouterr()
+    assert said.err.startswith(f"bump: {message}")
+    assert len(said.err.splitlines()) <= 2
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert everything_in(directory) == []
+    assert cells.configs == []
+
+
+def test_a_full_error_can_be_asked_for(cells: StandInCells, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="no such key"):
+        train("model.foo=1")
+    with pytest.raises(Exception, match="Could not find 'model/nothing'"):
+        train("model=nothing")
+
+
+def test_hydra_is_asked_for_full_errors_only_while_it_runs(cells: StandInCells) -> None:
+    assert train("experiment=debug") == 0
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def test_a_run_leaves_nothing_of_hydras_in_the_working_directory(
+    cells: StandInCells, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("experiment=debug seed.init=3") == 0
+    assert everything_in(directory) == []
+    assert [dump(config) for config in cells.configs] == [dump(compose(["experiment=debug", "seed.init=3"]))]
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"study {directory}/runs/debug"
+    assert second.startswith("  finished  2L-attn-rotary-d64-h4-s3-")
+
+
+def test_a_sweep_runs_every_cell_and_notes_what_it_was_to_run(
+    cells: StandInCells, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("-m +sweeps=quickstart debug=fast") == 0
+    assert [config.model.sublayers for config in cells.configs] == ["s", "ss", "s"]
+    assert [config.model.smeared_keys for config in cells.configs] == [False, False, True]
+    assert {(config.study, config.total_steps) for config in cells.configs} == {("quickstart", 20)}
+    [metadata] = (directory / "runs/quickstart/.sweep").iterdir()
+    content = json.loads(metadata.read_text(encoding="utf-8"))
+    assert content["command"] == "bump train -m +sweeps=quickstart debug=fast"
+    assert [cell["overrides"] for cell in content["cells"]] == [
+        [f"model={model}", "+sweeps=quickstart", "+debug=fast"]
+        for model in ("one_layer", "two_layers", "one_layer_smeared")
+    ]
+    assert everything_in(directory) == sorted(
+        ["runs", "runs/quickstart", "runs/quickstart/.sweep", f"runs/quickstart/.sweep/{metadata.name}"]
+    )
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_naming_a_sweep_is_enough_to_start_it_as_one(cells: StandInCells) -> None:
+    assert train("sweeps=quickstart debug=fast") == 0
+    assert len(cells.configs) == 3
+
+
+def test_a_value_on_the_command_line_wins_over_the_sweep(cells: StandInCells) -> None:
+    assert train("-m +sweeps=quickstart model=two_layers seed.init=1,2") == 0
+    assert [(c.model.sublayers, c.seed.init) for c in cells.configs] == [("ss", 1), ("ss", 2)]
+
+
+def test_values_that_only_the_typed_config_knows_can_be_swept(cells: StandInCells) -> None:
+    assert train("-m experiment=debug snapshots.weights.every=5step,10step") == 0
+    assert [str(c.snapshots.weights and c.snapshots.weights.every) for c in cells.configs] == ["5step", "10step"]
+
+
+def test_cells_that_are_the_same_run_are_started_once(cells: StandInCells) -> None:
+    assert train("-m experiment=debug model.d_head=null,16") == 0
+    assert len(cells.configs) == 1
+
+
+def test_one_failed_cell_does_not_stop_the_others_and_is_named_at_the_end(
+    cells: StandInCells, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cells.endings["1L-attn-rotary"] = Outcome("", "", "failed", "loss is not finite at step 7")
+    assert train("-m +sweeps=quickstart debug=fast") == 1
+    assert len(cells.configs) == 3
+    said = capfd.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()][-3:] == ["failed", "finished", "finished"]
+    assert said.err.startswith("bump: 1L-attn-rotary-d64-h4-s0-")
+    assert "loss is not finite at step 7" in said.err
+
+
+@pytest.mark.parametrize(("status", "code"), [("failed", 1), ("preempted", 75), ("waiting", 75), ("skipped", 0)])
+def test_the_exit_code_says_how_the_run_ended(status: str, code: int, cells: StandInCells) -> None:
+    cells.endings["2L"] = Outcome("", "", status, "why")  # type: ignore[arg-type]
+    assert train("experiment=debug") == code
+
+
+def test_a_sweep_inside_a_rank_is_refused(
+    cells: StandInCells, directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for key, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(key, value)
+    assert train("-m seed.init=0,1 devices.count=2") == 2
+    assert capfd.readouterr().err.startswith("bump: -m: a sweep cannot be started inside a process of torchrun")
+    assert everything_in(directory) == []
+
+
+def test_a_run_is_repeated_from_its_own_config(cells: StandInCells, directory: Path) -> None:
+    config = compose(["experiment=debug", "model=one_layer", "data.corpus.zipf=0.5"])
+    (directory / "before").mkdir()
+    text = yaml.safe_dump(dump(config), sort_keys=False)
+    (directory / "before/config.yaml").write_text(text, encoding="utf-8")
+    assert train("--config-path before --config-name config study=other") == 0
+    assert dump(cells.configs[0]) == dump(config) | {"study": "other"}
+
+
+def test_a_repeated_run_can_take_other_groups(cells: StandInCells, directory: Path) -> None:
+    (directory / "config.yaml").write_text(yaml.safe_dump(dump(compose())), encoding="utf-8")
+    assert train("--config-path . --config-name config +model=one_layer debug=fast") == 0
+    assert (cells.configs[0].model.sublayers, cells.configs[0].total_steps) == ("s", 20)
+
+
+def test_users_add_yaml_files_of_their_own(cells: StandInCells, directory: Path) -> None:
+    for group, text in {
+        "experiment/mine.yaml": "defaults: [override /model: one_layer]\nstudy: mine\n",
+        "sweeps/seeds.yaml": "study: seeds\nhydra: {sweeper: {params: {seed.init: '1,2'}}}\n",
+    }.items():
+        path = directory / "own" / group
+        path.parent.mkdir(parents=True)
+        path.write_text(text, encoding="utf-8")
+    assert train("--config-dir own experiment=mine") == 0
+    assert train("--config-dir own -m experiment=mine +sweeps=seeds") == 0
+    assert [(c.study, c.model.sublayers, c.seed.init) for c in cells.configs] == [
+        ("mine", "s", 0),
+        ("seeds", "s", 1),
+        ("seeds", "s", 2),
+    ]
+
+
+def test_a_users_experiment_may_be_a_copy_of_ours(cells: StandInCells, directory: Path) -> None:
+    from induction_bump.config.locations import CONF
+
+    text = (CONF / "experiment/quickstart.yaml").read_text(encoding="utf-8")
+    (directory / "own/experiment").mkdir(parents=True)
+    (directory / "own/experiment/copy.yaml").write_text(text, encoding="utf-8")
+    assert train("--config-dir own experiment=copy") == 0
+    assert cells.configs == [compose(["experiment=quickstart"])]
+
+
+def test_the_composed_config_is_shown_without_running_it(
+    cells: StandInCells, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--cfg job experiment=quickstart") == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown == dump(compose(["experiment=quickstart"]))
+    assert cells.configs == []
+    assert everything_in(directory) == []

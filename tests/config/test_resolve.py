@@ -1,0 +1,149 @@
+"""Configs are checked whole, strictly, and refused in words that name the key as users write it."""
+
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from induction_bump.config.errors import ConfigError
+from induction_bump.config.resolve import dump, load, resolve
+
+SMALL: dict[str, Any] = {
+    "data": {"context": 128},
+    "measures": {"icl": {"early": 8, "late": 128, "window": 32}},
+}
+
+
+def refusal(values: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(SMALL | values)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": {"n_heads": 5}}, "model.n_heads=5 does not divide d_model=64"),
+        ({"model": {"d_model": "64"}}, 'model.d_model="64": must be a valid integer'),
+        ({"model": {"d_model": 64.0}}, "model.d_model=64.0: must be a valid integer"),
+        ({"model": {"tied": 1}}, "model.tied=1: must be a valid boolean"),
+        ({"model": {"norm": "batch"}}, "model.norm=\"batch\": must be 'layernorm', 'rmsnorm' or 'none'"),
+        ({"model": {"d_model": 0}}, "model.d_model=0: must be greater than 0"),
+        ({"training": {"length": 2000}}, "training.length: 2000 has no unit; write 2000step or 2000tok"),
+        ({"training": {"length": "2 weeks"}}, "training.length: '2 weeks' is not a duration"),
+        ({"training": {"learning_rate": float("nan")}}, "training.learning_rate=NaN: must be a finite number"),
+        ({"training": {"warmup": "3000step"}}, "training.warmup=3000step is longer than training.length=2000step"),
+        ({"data": {"corpus": {"name": "repets"}}}, "data.corpus.name=repets: must be one of 'repeats', 'triggers'"),
+        ({"data": {"corpus": {"vocab_size": 64}}}, "data.corpus.name=: must be one of 'repeats', 'triggers'"),
+        ({"data": {"corpus": {"name": "files"}}}, "data.corpus.paths: must be set"),
+        (
+            {"data": {"context": 128, "corpus": {"name": "repeats", "segment": [8, "x"]}}},
+            'data.corpus.segment[1]="x": must be a valid integer',
+        ),
+        (
+            {"snapshots": {"measures": {"at": ["5step", "3000step"]}}},
+            "snapshots.measures: a moment of the schedule lies outside 0 … 2000 steps",
+        ),
+        (
+            {"measures": {"icl": {"early": 8, "late": 200, "window": 32}}},
+            "measures.icl.late=200 lies past data.context",
+        ),
+        (
+            {"measures": {"icl": {"early": 8, "late": 40, "window": 32}}},
+            "measures.icl: early window 8…39 and late",
+        ),
+        (
+            {"devices": {"count": 3}},
+            "training.batch_sequences=64 cannot be split evenly over 3 devices (devices.count × devices.nodes)",
+        ),
+        ({"study": "../elsewhere"}, 'study="../elsewhere": String should match pattern'),
+        ({"name": "a b"}, 'name="a b": String should match pattern'),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_mistake_is_told_with_its_key_its_value_and_what_is_allowed(values: dict[str, Any], message: str) -> None:
+    assert refusal(values).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modle": {}}, "modle: no such key; did you mean model?"),
+        ({"model": {"n_head": 4}}, "model.n_head: no such key; did you mean model.n_heads?"),
+        ({"d_model": 64}, "d_model: no such key; did you mean model.d_model?"),
+        ({"model": {"colour": 1}}, "model.colour: no such key; model has sublayers, d_model, "),
+        (
+            {"data": {"context": 128, "corpus": {"name": "repeats", "fist_copy": 3}}},
+            "data.corpus.fist_copy: no such key; did you mean data.corpus.first_copy?",
+        ),
+        (
+            {"data": {"context": 128, "corpus": {"name": "files", "paths": ["a"], "zipf": 1.0}}},
+            "data.corpus.zipf: no such key; ",
+        ),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_an_unknown_key_is_refused_with_a_suggestion(values: dict[str, Any], message: str) -> None:
+    assert refusal(values).startswith(message)
+
+
+def test_however_many_mistakes_there_are_they_take_two_lines() -> None:
+    lines = refusal({"model": {"a": 1, "b": 2, "c": 3}, "study": 4}).splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith("(and 2 more)")
+
+
+@given(
+    d_model=st.integers(1, 512).map(lambda n: 2 * n),
+    rate=st.floats(1e-6, 1.0),
+    steps=st.integers(200, 10**6),
+    tokens=st.booleans(),
+    sublayers=st.text("sf", max_size=6),
+    tags=st.lists(st.text(max_size=5), max_size=3),
+)
+def test_a_dumped_config_loads_to_an_equal_one_through_yaml(
+    d_model: int, rate: float, steps: int, tokens: bool, sublayers: str, tags: list[str]
+) -> None:
+    config = load(
+        SMALL
+        | {
+            "model": {"d_model": d_model, "n_heads": 1, "sublayers": sublayers},
+            "training": {"learning_rate": rate, "length": f"{steps * 8192}tok" if tokens else f"{steps}step"},
+            "tracking": {"tags": tags},
+        }
+    )
+    text = yaml.safe_dump(dump(config), allow_unicode=True)
+    assert load(yaml.safe_load(text)) == config
+
+
+def test_a_dump_holds_plain_containers_and_durations_as_text() -> None:
+    values = dump(load(SMALL | {"training": {"length": "10Mtok", "betas": [0.9, 0.95]}}))
+    assert values["training"]["length"] == "10Mtok"
+    assert values["training"]["betas"] == [0.9, 0.95]
+    assert values["measures"]["null"]["seed"] == 3003
+
+
+def test_whole_numbers_are_taken_where_a_float_is_meant_and_become_one() -> None:
+    rate = load(SMALL | {"training": {"learning_rate": 1}}).training.learning_rate
+    assert isinstance(rate, float)
+
+
+def test_hydras_own_node_is_left_out_and_interpolations_are_resolved() -> None:
+    composed = OmegaConf.create({**SMALL, "hydra": {"help": "???"}, "seed": {"init": 7, "data": "${seed.init}"}})
+    assert resolve(composed).seed.data == 7
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seed": {"init": "${nothing}"}}, "seed.init: Interpolation key 'nothing' not found"),
+        ({"seed": {"init": "???"}}, "seed.init: must be set"),
+    ],
+)
+def test_what_omegaconf_cannot_resolve_is_a_mistake_of_the_config(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(OmegaConf.create({**SMALL, **values}))
+    assert str(caught.value).startswith(message)

@@ -1,0 +1,86 @@
+"""Every YAML file is composed, complete, and says what it is for."""
+
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from induction_bump.config.compose import compose
+from induction_bump.config.locations import CONF, CONFIGS
+from induction_bump.config.resolve import dump
+
+OPTIONS = sorted(CONF.glob("*/*.yaml"))
+EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
+SWEEPS = sorted((CONFIGS / "sweeps").glob("*.yaml"))
+NEEDED = {
+    "data=files": ["data.corpus.paths=[texts]"],
+    "data=hub": ["data.corpus.dataset=owner/name", "data.corpus.revision=v1"],
+    "measures=default": ["data=python_source", "data.context=512"],
+    "devices=two_cpu": ["training.batch_sequences=64"],
+}
+
+
+def name(path: Path) -> str:
+    return f"{path.parent.name}={path.stem}"
+
+
+def keys(values: object, prefix: str = "") -> set[str]:
+    if not isinstance(values, dict):
+        return {prefix}
+    return {key for name, value in values.items() for key in keys(value, f"{prefix}.{name}".strip("."))}
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=name)
+def test_every_option_of_every_group_composes(path: Path) -> None:
+    config = compose([name(path), *NEEDED.get(name(path), [])])
+    assert config.total_steps > 0
+
+
+def test_the_yaml_files_are_found_where_the_package_lies() -> None:
+    assert len(OPTIONS) > 20
+    assert (CONF / "train.yaml").is_file()
+    assert {path.name for path in CONFIGS.iterdir()} == {"conf", "sweeps"}
+
+
+def test_the_default_mentions_every_key() -> None:
+    # so that `bump train --cfg job` shows all there is
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = OmegaConf.to_container(hydra.compose("train"))
+    assert keys(composed) == keys(dump(compose()))
+
+
+@pytest.mark.parametrize("path", [*OPTIONS, *CONF.glob("*/*/*.yaml"), *SWEEPS], ids=name)
+def test_each_file_is_short_and_begins_with_a_comment(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ")
+    assert len(lines) <= 25
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
+def test_an_experiment_begins_with_the_command_that_runs_it_and_names_its_study(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first == f"# bump train experiment={path.stem}"
+    assert compose([f"experiment={path.stem}"]).study == path.stem
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=name)
+def test_a_sweep_begins_with_its_command_and_its_question(path: Path) -> None:
+    first, second, *_ = path.read_text(encoding="utf-8").splitlines()
+    assert first == f"# bump train -m +sweeps={path.stem}"
+    assert second.endswith("?")
+
+
+@pytest.mark.parametrize("experiment", ["quickstart", "python_source"])
+def test_debug_shrinks_any_experiment_in_whatever_order_it_is_given(experiment: str) -> None:
+    config = compose(["+debug=fast", f"experiment={experiment}"])
+    assert config.total_steps == 20
+    assert config.study == experiment
+    assert config == compose([f"experiment={experiment}", "debug=fast"])
+
+
+def test_the_measures_of_short_windows_start_before_the_first_copy() -> None:
+    config = compose(["experiment=quickstart"])
+    icl, corpus = config.measures.icl, config.data.corpus
+    assert corpus.name == "repeats"
+    assert icl.early + icl.window - 1 <= corpus.first_copy
