@@ -1,7 +1,8 @@
 """The companion process beside rank 0: mirrors the run's committed records to W&B and keeps its page up to date.
 
-It only reads what training has committed, on processor time that training leaves over, so nothing that happens to it,
-to W&B or to the page can stop or slow the run. W&B's client has a thread of its own: when it hangs, the page goes on.
+It locates events in what training has committed, on processor time that training leaves over, and nothing that happens
+to it, to W&B or to the page can stop or slow the run. W&B's client has a thread of its own: when it hangs, the page
+goes on.
 
     python -m induction_bump.launch.companion RUN --parent PID:STARTED
 
@@ -88,14 +89,14 @@ def accompany(run: RunDirectory, parent: Watched, stop: threading.Event, close_s
     """
     over = threading.Event()
     warn = _OnceEach()
-    page = _Page(run, warn)
+    derived = _Derived(run, warn)
     mirror = _start_mirror(run, over, warn, close_seconds)
     while not stop.is_set() and parent.alive() and _is_running(run):
-        page.write_if_new()
+        derived.write_if_new()
         stop.wait(_POLL_SECONDS)
     deadline = time.monotonic() + close_seconds
-    over.set()
-    page.write(live=False)
+    derived.write(live=False)
+    over.set()  # only now, so that the last look of the mirror finds the located events
     if mirror is None:
         return True
     mirror.join(max(0.0, deadline - time.monotonic()))
@@ -125,41 +126,51 @@ class _OnceEach:
             _log.warning("%s", message)
 
 
-class _Page:
-    """The run's page, rewritten when something has been committed and the last time is long enough ago."""
+class _Derived:
+    """What is derived from the records, the located events and the page, rewritten when something new was committed."""
 
     def __init__(self, run: RunDirectory, warn: Callable[[str], None]) -> None:
         self._run = run
         self._warn = warn
         options = _report_options(run)
-        self._wanted = options.live
+        self._page_wanted = options.live
         self._every = options.every_seconds
         self._drawn: tuple[int, ...] | None = None
         self._next = 0.0
 
     def write_if_new(self) -> None:
-        """Rewrite the live page, where it is due."""
-        if time.monotonic() >= self._next and (state := _committed(self._run.path)) != self._drawn:
+        """Rewrite both, where the page is due."""
+        if (
+            self._page_wanted
+            and time.monotonic() >= self._next
+            and (state := _committed(self._run.path)) != self._drawn
+        ):
             self.write(live=True)
             self._drawn = state
             self._next = time.monotonic() + self._every
 
     def write(self, live: bool) -> None:
-        """Rewrite the page. What goes wrong is logged."""
-        if not self._wanted:
+        """Rewrite both. What goes wrong is logged: mirroring and training go on whatever it is."""
+        try:
+            from induction_bump.locate.run import locate
+
+            if self._run.snapshots():
+                locate(self._run.path)
+        except Exception as error:
+            self._warn(f"the events could not be located: {in_one_line(error)}")
+        if not self._page_wanted:
             return
         try:
             from induction_bump.report import page
 
             page.write(self._run.path, live=live)
-        # The page is for looking at; whatever is wrong with it, mirroring and training go on.
         except Exception as error:
             self._warn(f"the page could not be written: {in_one_line(error)}")
 
 
 def _committed(path: Path) -> tuple[int, ...]:
     """Changes when something new has been committed."""
-    places = ("training", "snapshots", "tables", "run.json", "phase_changes.parquet")
+    places = ("training", "snapshots", "tables", "run.json")
     return tuple(_changed_at(path / place) for place in places)
 
 

@@ -1,0 +1,152 @@
+"""One run of a study, from its config to how it ended."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from induction_bump.config.identity import directory_name, run_id
+from induction_bump.config.resolve import dump
+from induction_bump.launch import facts, note, ranks, stop, worker, workers
+from induction_bump.launch.job import Job, threads_per_process
+from induction_bump.launch.outcome import Outcome
+from induction_bump.launch.ranks import Rank
+from induction_bump.launch.standing import refuse_other_run
+from induction_bump.launch.watch import Watched
+from induction_bump.records.directory import RunDirectory
+from induction_bump.records.lock import RunBusyError, RunLock, is_locked
+from induction_bump.training.options import RunConfig
+
+Say = Callable[[str], object]
+
+
+def plan(config: RunConfig) -> Job:
+    """Name a run and find its directory: the one that ends with its id, whatever it was called. Writes nothing.
+
+    Raises ConfigError where its directory or the devices forbid it, CorpusError where its corpus cannot be had.
+    """
+    from induction_bump.data.fingerprint import fingerprint
+
+    ranks.check(config, ranks.from_environment())
+    content = fingerprint(config.data, _cache(config))
+    identity = run_id(config, content)
+    study = study_directory(config)
+    known = sorted(file.parent for file in study.glob(f"*-{identity}/run.json"))
+    path = known[0] if known else study / directory_name(config, identity)
+    job = Job(dump(config), identity, content, str(path), threads_per_process(config))
+    refuse_other_run(RunDirectory(path), job)
+    return job
+
+
+def study_directory(config: RunConfig) -> Path:
+    """The study's directory, absolute."""
+    return Path(os.path.abspath(Path(config.paths.runs).expanduser())) / config.study  # noqa: PTH100
+
+
+def _cache(config: RunConfig) -> Path:
+    return Path(config.paths.cache).expanduser()
+
+
+def prepare_data(configs: Iterable[RunConfig]) -> None:
+    """Make each corpus once, for all workers, and see that every run fits its corpus and the disk.
+
+    Raises CorpusError or ConfigError for what the user can mend.
+    """
+    from induction_bump.data.corpus import Corpus, prepare
+    from induction_bump.launch import fit
+
+    corpora: dict[str, Corpus] = {}
+    for config in configs:
+        key = json.dumps([dump(config)["data"], config.paths.cache], sort_keys=True)
+        if key not in corpora:
+            corpora[key] = prepare(config.data, _cache(config))
+        fit.check(config, corpora[key], study_directory(config))
+
+
+def run(config: RunConfig, environment: Mapping[str, str] = os.environ, say: Say = print) -> Outcome:
+    """Train a run that is not finished yet, and tell how it ended.
+
+    Args: environment, what workers start from; say, takes lines for the user.
+    Raises ConfigError or CorpusError, before anything is written, for what the user can mend.
+    """
+    job, rank = plan(config), ranks.from_environment()
+    directory, name = RunDirectory(job.path), Path(job.path).name
+    if is_finished(directory):
+        return Outcome(job.run_id, job.path, "skipped")
+    if stop.requested():
+        return Outcome(job.run_id, job.path, "waiting")
+    prepare_data([config])
+    if rank:
+        return _as_rank(job, rank)
+    if is_locked(directory.path):
+        say(f"{name}: another process writes it; waiting up to {worker.LOCK_SECONDS:.0f} s")
+        try:
+            _await_writer(directory)
+        except RunBusyError as error:
+            return Outcome(job.run_id, job.path, "failed", str(error))
+        if is_finished(directory):
+            return Outcome(job.run_id, job.path, "skipped")
+    say(f"{name}: {config.total_steps} steps, {config.total_steps * config.tokens_per_step / 1e6:.2f}M tokens")
+    return _in_workers(replace(job, launcher=str(Watched.this())), config, environment)
+
+
+def _as_rank(job: Job, rank: Rank) -> Outcome:
+    """Do a rank's part in this process, which takes its signals itself."""
+    os.environ.update({key: value for key, value in job.to_environment().items() if key.endswith("_THREADS")})
+    with stop.taking_signals(None, at_once=lambda: os._exit(1)):
+        return worker.work(job, rank)
+
+
+def _in_workers(job: Job, config: RunConfig, environment: Mapping[str, str]) -> Outcome:
+    # An in-memory file system where there is one: a full disk must not keep workers from saying so.
+    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="bump-", dir=shared) as private:
+        code = workers.run(job, config.devices.count, Path(private), environment)
+        left = note.find(Path(private))
+    if left:
+        ending: Literal["refused", "failed"] = "refused" if left.code == 2 else "failed"
+        outcome = Outcome(job.run_id, job.path, ending, left.message)
+    else:
+        outcome = _from_records(job, code)
+    return outcome if outcome.recorded else _record(outcome)
+
+
+def _from_records(job: Job, code: int) -> Outcome:
+    run = RunDirectory(job.path)
+    info = run.info if run.exists else None
+    if info and info.run_id == job.run_id and info.status != "running":
+        return Outcome(job.run_id, job.path, info.status, info.message, recorded=True)
+    if stop.requested():
+        return Outcome(job.run_id, job.path, "preempted")
+    reason = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return Outcome(job.run_id, job.path, "failed", f"a worker process {reason} without saying why")
+
+
+def _record(outcome: Outcome) -> Outcome:
+    """Write down, where that is possible, how a run ended whose workers could not."""
+    run = RunDirectory(outcome.path)
+    if outcome.status not in ("failed", "preempted") or not run.exists or run.status != "interrupted":
+        return outcome
+    lock = RunLock(run.path)
+    try:
+        lock.acquire(timeout=1)
+        run.update(status=outcome.status, message=outcome.message, finished_at=facts.timestamp())
+    except (OSError, RunBusyError):
+        return outcome
+    finally:
+        lock.release()
+    return replace(outcome, recorded=True)
+
+
+def is_finished(run: RunDirectory) -> bool:
+    """Whether the run is done and need not start again."""
+    return run.exists and run.info.status == "finished"
+
+
+def _await_writer(run: RunDirectory) -> None:
+    lock = RunLock(run.path)
+    lock.acquire(timeout=worker.LOCK_SECONDS)
+    lock.release()

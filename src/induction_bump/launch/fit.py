@@ -1,0 +1,55 @@
+"""Whether a run can be what its config says, before anything of it is written: data, probes, and room on the disk."""
+
+import shutil
+from pathlib import Path
+
+from induction_bump.config.errors import ConfigError
+from induction_bump.data.corpus import Corpus
+from induction_bump.measures.probes import ProbeError, Probes
+from induction_bump.model.size import parameter_count
+from induction_bump.training.options import RunConfig
+
+_PAGE_BYTES = 10_000_000
+_STEP_BYTES = 3 * 40
+"""A training row: in its part file, compacted, and mirrored."""
+_SCALAR_ROWS = 20
+_HEAD_MEASURES = 6
+_ROW_BYTES = 2 * 24
+"""A row of a snapshot's table, with its compacted copy; measured rows take less."""
+_FILES_BYTES = 5 * 8_000
+"""Schemas and metadata of a snapshot's files."""
+
+
+def check(config: RunConfig, corpus: Corpus, directory: Path) -> int:
+    """Bytes that the run will write. Raises ConfigError for a probe that cannot be drawn or a disk without room."""
+    try:
+        Probes.draw(corpus, config.data.context, config.measures)
+    except ProbeError as error:
+        raise ConfigError(str(error)) from None
+    needed = forecast(config, corpus.vocab_size)
+    there = shutil.disk_usage(_existing(directory)).free
+    if needed > there:
+        raise ConfigError(
+            f"paths.runs: the run needs about {needed / 1e6:,.0f} MB and {there / 1e6:,.0f} MB are free; "
+            f"thin out snapshots.weights, or set snapshots.save_weights=false"
+        )
+    return needed
+
+
+def forecast(config: RunConfig, vocab_size: int) -> int:
+    """Bytes that the run's directory will hold, estimated from above."""
+    weights = config.weight_schedule()
+    kept = len(weights) if weights else 0
+    context, held_out, model = config.data.context, config.measures.held_out.examples, config.model
+    rows = _SCALAR_ROWS + context + 3 * held_out + _HEAD_MEASURES * model.n_attention * model.n_heads
+    snapshot = rows * _ROW_BYTES + _FILES_BYTES
+    return (
+        kept * 4 * parameter_count(model, vocab_size, context)
+        + len(config.measure_schedule()) * snapshot
+        + config.total_steps * _STEP_BYTES
+        + _PAGE_BYTES
+    )
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)

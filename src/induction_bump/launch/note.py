@@ -1,0 +1,39 @@
+"""What a worker has to tell its launcher where `run.json` cannot: that it refused to start, or could not write.
+
+The first note counts. Workers that find one end too, so that no rank waits for another that has given up.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_NAME = "note"
+
+
+@dataclass(frozen=True)
+class Note:
+    """Why a worker ended."""
+
+    message: str
+    """One or two lines."""
+    code: int = 1
+    """Exit code of `bump train`: 1 a failure, 2 a user's mistake that was found before anything was written."""
+
+    def leave(self, directory: Path) -> None:
+        """Write it, unless another worker was first."""
+        aside = directory / f"{_NAME}.{id(self)}"
+        aside.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        try:
+            (directory / _NAME).hardlink_to(aside)
+        except FileExistsError:
+            return
+        finally:
+            aside.unlink()
+
+
+def find(directory: Path) -> Note | None:
+    """The note that was left in `directory`, if there is one."""
+    try:
+        return Note(**json.loads((directory / _NAME).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None

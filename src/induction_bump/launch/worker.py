@@ -1,0 +1,175 @@
+"""One process of a run: `python -m induction_bump.launch.worker`, or a rank of somebody else's torchrun or SLURM job.
+
+It works from the resolved config alone and never sees the command line of a sweep. Rank 0 holds the run's lock, and is
+the only one that writes. How a run ended stands in `run.json`; where that cannot be, a note goes to the launcher. The
+exit code means nothing beyond that: torchrun turns every code into 1.
+"""
+
+import logging
+import os
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from induction_bump.config.errors import ConfigError
+from induction_bump.data.errors import CorpusError
+from induction_bump.launch import facts, note, ranks, stop, watch
+from induction_bump.launch.job import Job
+from induction_bump.launch.outcome import Outcome, explain_failure
+from induction_bump.launch.ranks import Rank
+from induction_bump.launch.standing import refuse_other_run
+from induction_bump.records.directory import RunDirectory
+from induction_bump.records.lock import RunBusyError, RunLock
+from induction_bump.training.options import RunConfig
+
+LOCK_SECONDS = 30.0
+"""How long a second writer waits for the first."""
+
+_GRACE_SECONDS = 5.0
+_COMPANION_SECONDS = 90.0
+_log = logging.getLogger("induction_bump")
+
+
+def main() -> int:
+    """Run as a launcher's child; the outcome is in `run.json` or in a note."""
+    job = Job.from_environment()
+    if job.watched:
+        watch.end_with(job.watched)
+    stop.ignore_signals()
+    directory = Path(os.environ[stop.DIRECTORY])
+    _end_with_others(directory)
+    outcome = work(job, ranks.from_environment())
+    if outcome.code and not outcome.recorded:
+        note.Note(outcome.message or outcome.status, outcome.code).leave(directory)
+    return 0
+
+
+def work(job: Job, rank: Rank | None) -> Outcome:
+    """Train the run of `job` as `rank`, in this process."""
+    config, run = job.typed, RunDirectory(job.path)
+    try:
+        if rank and not rank.first:
+            return _train(job, config, run)
+        _check_devices(config)
+        lock = RunLock(run.path)
+        lock.acquire(timeout=LOCK_SECONDS)
+        try:
+            return _write(job, config, run, rank)
+        finally:
+            lock.release()
+    except (ConfigError, CorpusError) as error:
+        return Outcome(job.run_id, job.path, "refused", str(error))
+    except RunBusyError as error:
+        return Outcome(job.run_id, job.path, "failed", str(error))
+    except Exception as error:
+        return Outcome(job.run_id, job.path, "failed", explain_failure(error))
+
+
+def _write(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) -> Outcome:
+    """What only rank 0 does, holding the lock: begin, log, mirror, end."""
+    refuse_other_run(run, job)
+    info = facts.first_info(job, rank.world if rank else 1)
+    if run.exists:
+        before = run.info
+        if before.status == "finished":
+            return Outcome(job.run_id, job.path, "skipped")
+        info = info.model_copy(update={"created_at": before.created_at, "generation": before.generation + 1})
+        run.clear()
+    run.begin(job.config, info)
+    with _logging_to(run.path / "log.txt"), _companion(run):
+        _log.info("run %s, generation %d: %s", info.run_id, info.generation, job.path)
+        try:
+            outcome = _train(job, config, run)
+        except Exception as error:
+            message = explain_failure(error)
+            _log.exception("failed: %s", message)
+            if job.watched and not job.watched.alive():
+                raise  # other ranks ended with the launcher, and that is what broke: the run was interrupted
+            run.update(status="failed", message=message, finished_at=facts.timestamp())
+            return Outcome(job.run_id, job.path, "failed", message, recorded=True)
+        run.update(status=outcome.status, finished_at=facts.timestamp())
+        _log.info("%s", outcome.status)
+        return outcome
+
+
+def _train(job: Job, config: RunConfig, run: RunDirectory) -> Outcome:
+    from induction_bump.training.train import train  # torch starts to load here
+
+    trained = train(config, run, stop.requested)
+    return Outcome(job.run_id, job.path, "preempted" if trained.stopped else "finished", recorded=True)
+
+
+def _check_devices(config: RunConfig) -> None:
+    """Raises ConfigError where CUDA devices are asked for that are not there."""
+    devices = config.devices
+    if devices.accelerator != "cuda" and devices.count == 1:
+        return
+    import torch
+
+    there = torch.cuda.device_count()
+    if devices.accelerator == "cuda" and there < devices.count:
+        raise ConfigError(
+            f"devices.accelerator=cuda, devices.count={devices.count}: this machine has {there} CUDA devices"
+        )
+
+
+@contextmanager
+def _logging_to(path: Path) -> Generator[None, None, None]:
+    """Append Python's log and warnings to a file of the run."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level, shown = root.level, warnings.showwarning
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        warnings.showwarning = shown
+        root.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _companion(run: RunDirectory) -> Generator[None, None, None]:
+    """Keep the process beside the run that mirrors its records; it ends by itself once `run.json` has an outcome."""
+    from induction_bump.launch import companion
+
+    process = companion.start(run.path)
+    try:
+        yield
+    finally:
+        if process:
+            _await_companion(process)
+
+
+def _await_companion(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(timeout=_COMPANION_SECONDS)
+    except subprocess.TimeoutExpired:
+        _log.warning("the companion was ended after %.0f s; `bump track` completes its work", _COMPANION_SECONDS)
+        process.kill()
+        process.wait()
+
+
+def _end_with_others(directory: Path) -> None:
+    """End this worker a little after another one has left a note; the launcher sees to the rest."""
+
+    def look() -> None:
+        while note.find(directory) is None:
+            time.sleep(0.5)
+        time.sleep(_GRACE_SECONDS)
+        os._exit(0)
+
+    threading.Thread(target=look, name="watch-workers", daemon=True).start()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,212 @@
+"""From a config to how its run ended, with the workers replaced by a stand-in."""
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from induction_bump.config.errors import ConfigError
+from induction_bump.config.resolve import dump, load
+from induction_bump.data.errors import CorpusError
+from induction_bump.launch import cell, note, stop, worker, workers
+from induction_bump.launch.job import Job
+from induction_bump.launch.outcome import Outcome
+from induction_bump.records.directory import RunDirectory
+from induction_bump.records.lock import RunLock
+from induction_bump.training.options import RunConfig
+from tests.launch.conftest import StandInTraining
+
+
+@pytest.fixture(autouse=True)
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the one worker run in this process."""
+
+    def run(job: Job, devices: int, directory: Path, environment: Mapping[str, str]) -> int:
+        outcome = worker.work(job, None)
+        if outcome.code and not outcome.recorded:
+            note.Note(outcome.message or "", outcome.code).leave(directory)
+        return 0
+
+    monkeypatch.setattr(workers, "run", run)
+
+
+def run(config: RunConfig) -> Outcome:
+    return cell.run(config, say=lambda line: None)
+
+
+def changed(config: RunConfig, **parts: dict[str, object]) -> RunConfig:
+    values = dump(config)
+    for key, part in parts.items():
+        values[key] |= part
+    return load(values)
+
+
+def test_a_new_run_is_trained_and_a_finished_one_is_skipped(config: RunConfig, training: StandInTraining) -> None:
+    assert [run(config).status, run(config).status] == ["finished", "skipped"]
+    assert len(training.calls) == 1
+
+
+def test_the_run_lies_in_its_study_under_its_readable_name_and_id(
+    config: RunConfig, training: StandInTraining, tmp_path: Path
+) -> None:
+    outcome = run(config)
+    assert outcome.path == str(tmp_path / f"runs/debug/2L-attn-rotary-d64-h4-s0-{outcome.run_id}")
+
+
+def test_a_run_is_found_by_its_id_whatever_it_is_called(config: RunConfig, training: StandInTraining) -> None:
+    first = run(config)
+    renamed = load(dump(config) | {"name": "another"})
+    assert run(renamed) == Outcome(first.run_id, first.path, "skipped")
+
+
+def test_a_relative_or_home_directory_of_runs_becomes_absolute(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert cell.study_directory(changed(config, paths={"runs": "~/r"})) == Path("/home/someone/r/debug")
+    assert cell.study_directory(changed(config, paths={"runs": "./r"})) == Path.cwd() / "r/debug"
+
+
+def test_a_directory_that_holds_another_run_is_refused(config: RunConfig, training: StandInTraining) -> None:
+    path = Path(run(config).path)
+    other = changed(config, seed={"init": 5})
+    path.rename(cell.plan(other).path)
+    with pytest.raises(ConfigError, match=f"{other.study}.*: belongs to another config"):
+        run(other)
+    assert len(training.calls) == 1
+
+
+def test_a_directory_whose_config_was_edited_is_refused(config: RunConfig, training: StandInTraining) -> None:
+    where = Path(run(config).path) / "config.yaml"
+    where.write_text(where.read_text(encoding="utf-8").replace("n_heads: 4", "n_heads: 2"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="belongs to another config"):
+        run(config)
+
+
+@pytest.mark.parametrize("damage", ["{", "{}", "[]"])
+def test_a_directory_that_cannot_be_read_is_refused_and_left_as_it_is(
+    config: RunConfig, training: StandInTraining, damage: str
+) -> None:
+    where = Path(run(config).path) / "run.json"
+    where.write_text(damage, encoding="utf-8")
+    with pytest.raises(ConfigError, match="cannot tell which run this is"):
+        run(config)
+    assert where.read_text(encoding="utf-8") == damage
+
+
+def test_a_writer_is_awaited_and_named(
+    config: RunConfig, training: StandInTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LOCK_SECONDS", 0.2)
+    held = RunLock(Path(cell.plan(config).path))
+    held.acquire()
+    outcome = run(config)
+    held.release()
+    assert outcome.code == 1
+    assert f"process {os.getpid()}" in str(outcome.message)
+    assert not training.calls
+
+
+def test_a_corpus_that_cannot_be_had_leaves_nothing(config: RunConfig, tmp_path: Path) -> None:
+    missing = changed(config, data={"corpus": {"name": "files", "paths": [str(tmp_path / "nothing")]}})
+    with pytest.raises(CorpusError, match=r"data\.corpus\.paths"):
+        run(missing)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_a_stop_request_nothing_is_started(config: RunConfig, training: StandInTraining) -> None:
+    stop.request()
+    outcome = run(config)
+    assert (outcome.status, outcome.code) == ("waiting", 75)
+    assert not Path(outcome.path).exists()
+
+
+def test_a_note_is_the_outcome_of_a_worker_that_could_not_write(
+    config: RunConfig, training: StandInTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "config.yaml")
+
+    monkeypatch.setattr(RunDirectory, "begin", begin)
+    outcome = run(config)
+    assert (outcome.status, outcome.message) == ("failed", "disk full: cannot write config.yaml")
+
+
+class TestWorkersThatVanish:
+    """Their launcher writes down what became of the run."""
+
+    @pytest.fixture(autouse=True)
+    def vanish(self, training: StandInTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+        def run(job: Job, devices: int, directory: Path, environment: Mapping[str, str]) -> int:
+            worker.work(job, None)
+            RunDirectory(job.path).update(status="running", finished_at=None)
+            return -9
+
+        monkeypatch.setattr(workers, "run", run)
+
+    def test_a_killed_worker_is_a_failure_that_names_the_signal(self, config: RunConfig) -> None:
+        outcome = run(config)
+        assert outcome.code == 1
+        assert outcome.message == "a worker process was ended by signal 9 without saying why"
+        assert RunDirectory(outcome.path).info.status == "failed"
+
+    def test_after_a_stop_request_the_run_is_preempted(self, config: RunConfig, training: StandInTraining) -> None:
+        training.does = lambda run: stop.request()
+        outcome = run(config)
+        assert outcome.code == 75
+        assert RunDirectory(outcome.path).info.status == "preempted"
+
+
+class TestInsideARank:
+    """The process is its rank, and starts none."""
+
+    @pytest.fixture(autouse=True)
+    def environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(workers, "run", None)
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        monkeypatch.setenv("MKL_NUM_THREADS", "1")
+        for key, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost"}.items():
+            monkeypatch.setenv(key, value)
+
+    def test_it_trains_in_place(self, config: RunConfig, training: StandInTraining) -> None:
+        assert run(changed(config, devices={"count": 2})).status == "finished"
+        assert len(training.calls) == 1
+
+    def test_it_does_not_wait_for_the_first_rank_to_release_its_lock(
+        self, config: RunConfig, training: StandInTraining
+    ) -> None:
+        both = changed(config, devices={"count": 2})
+        held = RunLock(Path(cell.plan(both).path))
+        held.acquire()
+        assert run(both).status == "finished"
+        held.release()
+
+    def test_the_number_of_processes_must_be_the_number_of_devices(
+        self, config: RunConfig, training: StandInTraining
+    ) -> None:
+        with pytest.raises(ConfigError, match=r"devices\.count=1 × devices\.nodes=1: torchrun started 2 processes"):
+            run(config)
+
+
+def test_several_nodes_are_not_started_from_here(config: RunConfig) -> None:
+    with pytest.raises(ConfigError, match=r"devices\.nodes=2: start one `bump train` a device with srun or torchrun"):
+        run(changed(config, devices={"nodes": 2}))
+
+
+def test_each_corpus_of_a_sweep_is_made_once(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    from induction_bump.data import corpus
+
+    made: list[int] = []
+    prepare = corpus.prepare
+    monkeypatch.setattr(corpus, "prepare", lambda data, cache: (made.append(data.context), prepare(data, cache))[1])
+    cell.prepare_data([config, changed(config, seed={"init": 5}), changed(config, data={"context": 129})])
+    assert made == [128, 129]
+
+
+def test_a_job_survives_the_environment(config: RunConfig) -> None:
+    job = replace(cell.plan(config), launcher="12:3.5")
+    assert Job.from_environment(job.to_environment()) == job
+    assert job.typed == config

@@ -1,0 +1,150 @@
+"""`bump train` itself: launcher, workers, training and records, as a user starts them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from induction_bump.records.directory import RunDirectory, find_runs
+from induction_bump.records.lock import is_locked
+
+pytestmark = pytest.mark.processes
+
+PATIENCE = 240.0
+ENDLESS = ["experiment=debug", "training.length=1000000step", "tracking=none", "report=off"]
+
+UNDER_WAY = "runs/*/*/snapshots/00000000"
+
+
+def bump(directory: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `bump` in `directory`; the cache is its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "induction_bump.cli.main", *arguments],
+        cwd=directory,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start `bump train` in `directory` and wait until its run, or its next generation, is under way."""
+    before = {path: path.stat().st_ino for path in directory.glob(UNDER_WAY)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "induction_bump.cli.main", "train", *arguments, "paths.cache=cache"],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + PATIENCE
+    while {path: path.stat().st_ino for path in directory.glob(UNDER_WAY)} in ({}, before):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    return process
+
+
+def only_run(directory: Path) -> RunDirectory:
+    [run] = find_runs(directory / "runs/debug")
+    return run
+
+
+def test_the_debug_experiment_goes_through_from_a_directory_with_traps(tmp_path: Path) -> None:
+    for decoy in ("torch.py", "random.py", "datasets.py"):
+        (tmp_path / decoy).write_text("raise SystemExit('the working directory was imported')\n", encoding="utf-8")
+    done = bump(tmp_path, "train", "experiment=debug", "paths.cache=cache", "tracking=none", PYTHONSAFEPATH="1")
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    assert run.status == "finished"
+    assert run.snapshots()[-1].step == run.info.total_steps == 20
+    assert not is_locked(run.path)
+    assert done.stdout.splitlines()[-2:] == [f"study {tmp_path}/runs/debug", f"  finished  {run.path.name}"]
+    assert {path.name for path in tmp_path.iterdir()} == {"torch.py", "random.py", "datasets.py", "runs", "cache"}
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_at_a_step_and_the_run_can_start_again(tmp_path: Path) -> None:
+    process = start(tmp_path, *ENDLESS)
+    process.send_signal(signal.SIGINT)
+    _, complaints = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 75
+    assert "Traceback" not in complaints
+    run = only_run(tmp_path)
+    assert run.status == "preempted"
+    again = start(tmp_path, *ENDLESS)
+    again.send_signal(signal.SIGTERM)
+    again.communicate(timeout=PATIENCE)
+    assert run.info.generation == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_nothing_is_left_of_a_run_whose_launchers_group_is_killed(tmp_path: Path, devices: int) -> None:
+    process = start(tmp_path, *ENDLESS, "devices=cpu", f"devices.count={devices}")
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert len(below) >= devices
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=PATIENCE)  # ends when the last of them has closed its output
+    _, alive = psutil.wait_procs(below, timeout=30)
+    assert alive == []
+    assert only_run(tmp_path).status == "interrupted"
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(tmp_path: Path) -> None:
+    done = bump(tmp_path, "train", "experiment=debug", "devices=two_cpu", "paths.cache=cache", "tracking=none")
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    assert run.info.world_size == 2
+    assert run.table("training").num_rows == 20
+
+
+@pytest.mark.slow
+def test_torchruns_ranks_are_the_ranks_of_one_run(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    overrides = ["experiment=debug", "devices=two_cpu", "paths.cache=cache", "tracking=none"]
+    done = subprocess.run(
+        [*torchrun, "-m", "induction_bump.cli.main", "train", *overrides],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert only_run(tmp_path).status == "finished"
+    assert done.stdout.count("study ") == 1
+
+
+@pytest.mark.slow
+def test_a_second_caller_waits_and_then_names_the_writer(tmp_path: Path) -> None:
+    process = start(tmp_path, *ENDLESS)
+    began = time.monotonic()
+    second = bump(tmp_path, "train", *ENDLESS, "paths.cache=cache")
+    assert time.monotonic() - began >= 30
+    assert second.returncode == 1
+    writer = psutil.Process(process.pid).children()[0].pid
+    assert f"being written by process {writer} on " in second.stderr
+    assert len(second.stderr.splitlines()) <= 2
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 75
+
+
+@pytest.mark.slow
+def test_a_read_only_place_for_runs_is_a_failure_in_two_lines(tmp_path: Path) -> None:
+    # a file where the directory should be: as unwritable for root as for anyone
+    (tmp_path / "runs").touch()
+    done = bump(tmp_path, "train", "experiment=debug", "paths.cache=cache", "tracking=none")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) <= 2
+    assert "Traceback" not in done.stderr

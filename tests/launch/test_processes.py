@@ -1,0 +1,155 @@
+"""No worker outlives its launcher, however that one ends; a stop is passed on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from induction_bump.launch.watch import Watched, kill_tree
+from induction_bump.launch.workers import command
+
+pytestmark = pytest.mark.processes
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 90.0
+"""Seconds; torchrun alone takes several to start, on a busy machine many."""
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Launched:
+    """A launcher of stand-in workers, in a process group of its own."""
+
+    def __init__(self, path: Path, devices: int, deaf: bool = False) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        if deaf:
+            environment["BUMP_TEST_DEAF"] = "1"
+        self.path = path
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.launch.stand_in", str(path), str(devices)],
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        until(lambda: len(self.workers()) == devices, "all workers have started")
+        self.below = psutil.Process(self.process.pid).children(recursive=True)
+
+    def workers(self) -> list[int]:
+        """Their pids."""
+        return [int(path.name.split("-")[1]) for path in self.path.glob("worker-*")]
+
+    def none_left(self) -> bool:
+        """Whether workers, and torchrun where there is one, are gone."""
+        return not any(
+            p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in self.below if psutil.pid_exists(p.pid)
+        )
+
+    def clean_up(self) -> None:
+        """Leave nothing, should a test have failed."""
+        for process in self.below:
+            kill_tree(process.pid)
+        kill_tree(self.process.pid)
+        self.process.wait()
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Iterator[Callable[..., Launched]]:
+    """Starts launchers and cleans up after them."""
+    started: list[Launched] = []
+
+    def start(devices: int, deaf: bool = False) -> Launched:
+        started.append(Launched(tmp_path, devices, deaf))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.clean_up()
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_workers_end_with_a_launcher_whose_group_is_killed(launched: Callable[..., Launched], devices: int) -> None:
+    run = launched(devices)
+    os.killpg(run.process.pid, signal.SIGKILL)
+    until(run.none_left, "no worker and no torchrun is left")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_launcher_is_a_request_to_its_worker(
+    launched: Callable[..., Launched], number: signal.Signals, tmp_path: Path
+) -> None:
+    run = launched(1)
+    os.killpg(run.process.pid, number)
+    assert run.process.wait(PATIENCE) == 0
+    assert (tmp_path / "stopped").exists()
+    assert run.none_left()
+
+
+def test_a_signal_reaches_several_workers_too(launched: Callable[..., Launched], tmp_path: Path) -> None:
+    run = launched(2)
+    run.process.send_signal(signal.SIGTERM)
+    assert run.process.wait(PATIENCE) == 0
+    assert (tmp_path / "stopped").exists()
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_second_ctrl_c_ends_workers_that_do_not_listen(launched: Callable[..., Launched], devices: int) -> None:
+    run = launched(devices, deaf=True)
+    run.process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        run.process.wait(1)
+    run.process.send_signal(signal.SIGINT)
+    assert run.process.wait(PATIENCE) != 0
+    until(run.none_left, "no worker and no torchrun is left")
+
+
+def test_signals_to_the_worker_itself_are_left_to_the_launcher(launched: Callable[..., Launched]) -> None:
+    run = launched(1)
+    [worker] = run.workers()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        os.kill(worker, number)
+    time.sleep(0.5)
+    assert psutil.Process(worker).is_running()
+
+
+def test_one_device_is_a_child_and_several_are_torchruns() -> None:
+    assert command(1) == [sys.executable, "-m", "induction_bump.launch.worker"]
+    assert "torch.distributed.run" in command(2)
+
+
+class TestWatched:
+    """A process is known by its pid and the time at which it started."""
+
+    def test_this_process_is_alive_and_survives_being_written_down(self) -> None:
+        this = Watched.this()
+        assert this.alive()
+        assert Watched.parse(str(this)) == this
+
+    def test_a_later_process_with_the_same_pid_is_another(self) -> None:
+        assert not Watched(os.getpid(), Watched.this().created - 100).alive()
+
+    def test_a_zombie_is_gone(self) -> None:
+        child = subprocess.Popen([sys.executable, "-c", ""])
+        watched = Watched(child.pid, psutil.Process(child.pid).create_time())
+        until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE, "the child is a zombie")
+        assert not watched.alive()
+        child.wait()
+        assert not watched.alive()
