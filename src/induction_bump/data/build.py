@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -116,7 +116,7 @@ def _check_parts(options: DataOptions, training: int, held_out: int) -> None:
 
 
 @contextmanager
-def _locked(path: Path, name: str, progress: bool) -> Iterator[None]:
+def _locked(path: Path, name: str, progress: bool) -> Generator[None, None, None]:
     """Hold a lock that ends with the process, however it ends."""
     with path.open("w") as file:
         try:

@@ -10,7 +10,7 @@ import os
 import sys
 import sysconfig
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -239,7 +239,7 @@ def _texts(rows: Any, field: str) -> Iterator[str]:
 
 
 @contextmanager
-def _user_errors(key: str, value: Any) -> Iterator[None]:
+def _user_errors(key: str, value: Any) -> Generator[None, None, None]:
     """Turn what `datasets` raises for unreadable input into a CorpusError; a full disk stays what it is."""
     from datasets.exceptions import DatasetsError
 

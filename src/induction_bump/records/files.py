@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 @contextmanager
-def directory_that_appears_whole(path: Path) -> Iterator[Path]:
+def directory_that_appears_whole(path: Path) -> Generator[Path, None, None]:
     """Give a directory beside `path` to fill; it takes the name `path` when the block ends without an error."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)

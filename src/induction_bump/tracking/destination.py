@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ def _choose(options: TrackingOptions) -> Destination | None:
 
 
 @contextmanager
-def quiet_environment(cache: Path | None = None) -> Iterator[None]:
+def quiet_environment(cache: Path | None = None) -> Generator[None, None, None]:
     """An environment in which W&B's client neither prints, nor reports its own errors to its makers, nor leaves files
     outside `cache`, nor joins a service that another process started and will take with it."""
     changes = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_SERVICE": None}
