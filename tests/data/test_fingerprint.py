@@ -160,7 +160,7 @@ def test_a_tokenizer_file_is_its_content(tmp_path: Path):
 
 
 def test_tokenizers_differ_by_what_makes_them():
-    hub = TokenizerOptions(name="pretrained", source="owner/name")
+    hub = TokenizerOptions(name="pretrained", source="owner/name", revision="v1")
     found = {
         tokenizer_fingerprint(options)
         for options in (
@@ -172,3 +172,8 @@ def test_tokenizers_differ_by_what_makes_them():
         )
     }
     assert len(found) == 5
+
+
+def test_a_tokenizer_on_the_hub_needs_a_revision():
+    with pytest.raises(CorpusError, match=r"data\.tokenizer\.revision: give a commit or tag of owner/name"):
+        tokenizer_fingerprint(TokenizerOptions(name="pretrained", source="owner/name"))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from induction_bump.data.held_out import HeldOut
 from induction_bump.measures.options import MeasureOptions, RepeatsProbeOptions
 from induction_bump.measures.probes import ProbeError, eligible_tokens, held_out_probe, repeats_probe
 from tests.measures.corpus import SmallCorpus
@@ -76,3 +77,12 @@ def test_hashes_are_what_they_have_always_been() -> None:
     """Golden: a changed hash means that runs are no longer measured on the same sequences."""
     assert repeats_probe(SmallCorpus(), 24, WIDE).hash[:16] == "d043221bcfcea52e"
     assert held_out_probe(SmallCorpus(), 24, MeasureOptions()).hash[:16] == "b40307e033b2ecc2"
+
+
+def test_one_held_out_document_leaves_no_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = SmallCorpus()
+    whole = corpus.held_out(8, 24, 0)
+    one = HeldOut(tokens=whole.tokens, document=np.zeros(8, np.int32))
+    monkeypatch.setattr(corpus, "held_out", lambda *arguments: one)
+    with pytest.raises(ProbeError, match=r"lie in one held-out document.*raise data\.held_out_share"):
+        held_out_probe(corpus, 24, MeasureOptions())

@@ -142,6 +142,10 @@ class TestNull:
         monkeypatch.setattr("induction_bump.measures.null._maxima", None)
         assert null99(small().options, 32, 40, probes, self.few, tmp_path) == first
 
+    def test_a_cache_that_cannot_be_written_costs_time_and_not_the_run(self, probes: Probes, tmp_path: Path) -> None:
+        (tmp_path / "nulls").touch()
+        assert null99(small().options, 32, 40, probes, self.few, tmp_path)["previous_token"] > 0
+
     def test_another_architecture_has_another_null(self, probes: Probes, tmp_path: Path) -> None:
         null99(small().options, 32, 40, probes, self.few, tmp_path)
         null99(small("s").options, 32, 40, probes, self.few, tmp_path)

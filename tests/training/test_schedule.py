@@ -18,6 +18,8 @@ from induction_bump.training.schedule import Duration, Schedule
         ("1.5ktok", 1500, "tok"),
         ("1Gtok", 10**9, "tok"),
         ("10_000steps", 10_000, "step"),
+        ("1.001ktok", 1001, "tok"),
+        ("2.01Mtok", 2_010_000, "tok"),
     ],
 )
 def test_a_duration_is_a_number_and_its_unit(text: str, value: int, unit: str) -> None:
@@ -34,6 +36,16 @@ def test_anything_else_is_refused(text: str) -> None:
 def test_its_text_reads_back(value: int, unit: str) -> None:
     duration = Duration(value, unit)
     assert Duration.parse(str(duration)) == duration
+
+
+@given(st.integers(0, 10**6))
+def test_decimals_of_a_prefix_are_exact(thousandths: int) -> None:
+    assert Duration.parse(f"{thousandths // 1000}.{thousandths % 1000:03d}ktok") == Duration(thousandths, "tok")
+
+
+def test_steps_further_apart_than_the_training_is_long_are_an_error() -> None:
+    with pytest.raises(ValueError, match="every=500Mtok is longer than the 100 steps"):
+        ScheduleOptions(every=Duration(500_000_000, "tok")).resolve(100, tokens_per_step=1000)
 
 
 def test_tokens_become_whole_steps_rounded_up() -> None:

@@ -1,15 +1,20 @@
 """A training run, from its config to its records."""
 
+import errno
 import math
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from induction_bump.data.corpus import prepare
-from induction_bump.measures.take import take
+from induction_bump.measures.take import Measured, take
 from induction_bump.model.init import decayed
 from induction_bump.model.transformer import Transformer, next_token_losses
 from induction_bump.records.load import load
@@ -156,17 +161,23 @@ def test_a_compiled_training_keeps_the_plain_modules_names(tmp_path: Path) -> No
     assert set(saved) == {name for name, _ in Transformer(config.model, 64, 32).named_parameters()}
 
 
-def test_a_loss_that_breaks_stops_training_naming_the_step_and_keeps_what_was_before(tmp_path: Path) -> None:
-    config = config_of(
-        tmp_path / "cache",
-        model={"norm": "none"},
-        training={"learning_rate": 1e30, "clip": None, "warmup": "0step"},
-        snapshots={"measures": {"at": ["1step", "6step"]}},
-    )
+def test_weights_that_break_are_noticed_at_the_snapshot_naming_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path / "cache")
     run = begin(tmp_path / "run", config)
-    with pytest.raises((LossNotFiniteError, ValueError), match=r"not finite|at step"):
+    original = LanguageModel.configure_gradient_clipping
+
+    def break_weights(self: LanguageModel, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        if self.trainer.global_step == 2:  # the update that makes step 3
+            self.model.W_U.grad.fill_(math.nan)
+
+    monkeypatch.setattr(LanguageModel, "configure_gradient_clipping", break_weights)
+    with pytest.raises(LossNotFiniteError, match="at step 3 the model's losses are not finite; everything before"):
         train(config, run)
-    assert run.snapshots()[0].step == 0
+    assert [s.step for s in run.snapshots()] == [0]
+    assert run.table("training").column("step").to_pylist() == [1, 2, 3]
 
 
 def test_the_step_of_a_broken_loss_is_the_first_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +203,67 @@ def test_a_stop_request_is_heard_at_the_next_step(tmp_path: Path) -> None:
     assert trained.stopped
     assert run.table("training").column("step").to_pylist() == [1, 2, 3, 4]
     assert not (run.path / "tables").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_goes_to_who_had_it_before(tmp_path: Path, number: signal.Signals) -> None:
+    """Lightning would take SIGTERM and raise SIGTERMException."""
+    config = config_of(tmp_path / "cache")
+    run = begin(tmp_path / "run", config)
+    heard: list[int] = []
+    before = signal.signal(number, lambda n, frame: heard.append(n))
+    try:
+        trained = train(config, run, lambda: os.kill(os.getpid(), number) or bool(heard))
+    finally:
+        signal.signal(number, before)
+    assert trained.stopped
+    assert heard[0] == number
+
+
+def test_a_single_process_inside_a_slurm_allocation_is_a_single_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "batch", "SLURM_JOB_ID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    config = config_of(tmp_path / "cache")
+    run = begin(tmp_path / "run", config)
+    assert train(config, run).trainer.world_size == 1
+
+
+def test_measures_are_float32_where_training_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(tmp_path / "cache", training={"tf32": True, "precision": "bf16"})
+    run = begin(tmp_path / "run", config)
+    seen: list[tuple[str, bool]] = []
+
+    def spy(*arguments: Any) -> Measured:
+        seen.append((torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")))
+        return take(*arguments)
+
+    monkeypatch.setattr("induction_bump.training.snapshot.take", spy)
+    try:
+        train(config, run)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert set(seen) == {("highest", False)}
+
+
+def test_a_disk_that_is_full_of_weights_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(tmp_path / "cache")
+    run = begin(tmp_path / "run", config)
+    calls = iter(range(9))
+
+    def full(tensors: Any, path: Path) -> None:
+        if next(calls):
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save_file(tensors, path)
+
+    monkeypatch.setattr("induction_bump.training.weights.save_file", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        train(config, run)
+    assert caught.value.errno == errno.ENOSPC
+    assert [s.step for s in run.snapshots()] == [0]
+    assert [p.name for p in (run.path / "snapshots").iterdir()] == ["00000000"]
 
 
 class TestLearningRate:

@@ -7,7 +7,6 @@ partial directory, which the next one removes.
 
 import fcntl
 import logging
-import os
 import shutil
 import sys
 from collections.abc import Generator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+from induction_bump.data.cores import available_cores
 from induction_bump.data.documents import open_documents
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.fingerprint import digest, fingerprint, tokenizer_fingerprint
@@ -91,7 +91,7 @@ def _build(options: DataOptions, content: str, directory: Path, progress: bool) 
         with ShardWriter(directory, json, info) as writer:
             bar.say("tokenising, once for all runs on this corpus")
             workers = BatchTokeniser(json, info.bos, writer.dtype, share)
-            for batch in tokenise(documents, workers, len(os.sched_getaffinity(0))):
+            for batch in tokenise(documents, workers, available_cores()):
                 for split, (stream, lengths) in batch.streams.items():
                     writer.add(split, stream, lengths)
                 bar.add(batch.bytes, batch.tokens)

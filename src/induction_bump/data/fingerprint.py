@@ -70,7 +70,7 @@ def fingerprint(options: DataOptions, cache: Path | None = None) -> str:
 def tokenizer_fingerprint(options: TokenizerOptions) -> str:
     """What a text corpus's tokens depend on beside the corpus: content in place of a path.
 
-    Raises CorpusError for a missing tokenizer file.
+    Raises CorpusError for a missing tokenizer file, or a name on the hub without a revision.
     """
     if options.name == "bpe":
         how = {"vocab_size": options.vocab_size, "training_documents": options.training_documents}
@@ -78,6 +78,10 @@ def tokenizer_fingerprint(options: TokenizerOptions) -> str:
     file = tokenizer_file(options)
     if file:
         return digest({"name": "pretrained", "sha256": FileHashes(None).sha256(file)})
+    if options.revision is None:
+        raise CorpusError(
+            f"data.tokenizer.revision: give a commit or tag of {options.source} on the hub, to make runs repeatable"
+        )
     return digest({"name": "pretrained", "source": options.source, "revision": options.revision})
 
 

@@ -123,8 +123,8 @@ class TokenizerOptions:
     """Size of a trained BPE, special tokens among it."""
     source: str | None = None
     """Of a pretrained tokenizer: its name on the hub or a `tokenizer.json`."""
-    revision: str = "main"
-    """Revision of a pretrained tokenizer on the hub."""
+    revision: str | None = None
+    """Commit or tag of a pretrained tokenizer on the hub; a moving branch would make runs irreproducible."""
     training_documents: Positive = 10_000
     """A BPE is trained on at most so many documents of the training part."""
 

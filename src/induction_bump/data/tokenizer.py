@@ -75,6 +75,7 @@ def load_pretrained(options: TokenizerOptions) -> "Tokenizer":
         if file:
             tokenizer = Tokenizer.from_file(str(file))
         else:
+            assert options.revision is not None  # its fingerprint was taken before
             tokenizer = Tokenizer.from_pretrained(options.source, revision=options.revision)
     except Exception as error:  # tokenizers raises bare Exception for whatever it cannot parse
         reason = str(error).strip().splitlines()[0]

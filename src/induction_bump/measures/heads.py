@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from induction_bump.measures.statistics import NotFiniteError
+
 Entries = Float[Tensor, "B H Q M"]
 
 
@@ -67,10 +69,10 @@ def head_scores(entries: Entries, lookup: Lookup) -> dict[str, Float[Tensor, "B 
     """Each sequence's score of every head: the mean over queries of the entries, summed over a query's keys.
 
     Where queries have several earlier occurrences, `prefix_matching_mean` is the mean over them as well.
-    Queries without any key do not count. Raises ValueError for entries that are no probabilities.
+    Queries without any key do not count. Raises NotFiniteError for entries that are no probabilities.
     """
     if not bool(torch.isfinite(entries).all()) or bool((entries > 1 + 1e-4).any()):
-        raise ValueError("attention patterns are not finite probabilities")
+        raise NotFiniteError("attention patterns are not finite probabilities")
     scores = {}
     for name, columns in lookup.columns.items():
         there = lookup.keys[..., columns] >= 0  # (B, Q, M)

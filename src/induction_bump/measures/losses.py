@@ -36,6 +36,10 @@ def _check_reach(losses: Losses, position: int) -> None:
         raise ValueError(f"position {position} lies past the context of {losses.shape[1]} positions")
 
 
+_WINDOWS_AT_ONCE = 64
+"""Windows whose last occurrences of every token of the vocabulary are held at once."""
+
+
 @dataclass(frozen=True)
 class InductionRule:
     """What the induction rule says of each position: N × T masks.
@@ -51,11 +55,16 @@ class InductionRule:
 
 def induction_rule(tokens: Tokens) -> InductionRule:
     """Read the rule off windows t_0 … t_T: N × (T + 1) → masks N × T (B23)."""
+    rules = [_induction_rule(part) for part in np.array_split(tokens, -(-len(tokens) // _WINDOWS_AT_ONCE))]
+    return InductionRule(*(np.concatenate([getattr(r, name) for r in rules]) for name in ("right", "wrong")))
+
+
+def _induction_rule(tokens: Tokens) -> InductionRule:
     examples, length = tokens.shape
     right = np.zeros((examples, length - 1), bool)
     wrong = np.zeros((examples, length - 1), bool)
     row = np.arange(examples)
-    follower = np.full((examples, int(tokens.max()) + 1), -1, np.int64)
+    follower = np.full((examples, int(tokens.max()) + 1), -1, np.int32)
     for k in range(1, length):
         previous = tokens[:, k - 1]
         predicted = follower[row, previous]

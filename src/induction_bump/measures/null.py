@@ -3,15 +3,18 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from induction_bump.measures.options import NullOptions
 from induction_bump.measures.probes import Probes
 from induction_bump.measures.reading import read
 from induction_bump.measures.registry import VERSIONS
+from induction_bump.model import init
 from induction_bump.model.options import ModelOptions
 from induction_bump.model.transformer import Transformer
 
@@ -19,7 +22,13 @@ SCORES = ("prefix_matching", "previous_token")
 
 
 def null99(
-    model: ModelOptions, vocab_size: int, context: int, probes: Probes, options: NullOptions, cache: Path
+    model: ModelOptions,
+    vocab_size: int,
+    context: int,
+    probes: Probes,
+    options: NullOptions,
+    cache: Path,
+    device: torch.device | str = "cpu",
 ) -> dict[str, float]:
     """99th percentile, over fresh initialisations, of the maximum over heads: score → value; {} without heads.
 
@@ -28,23 +37,32 @@ def null99(
     if not model.n_attention:
         return {}
     versions = {name: VERSIONS[name] for name in (*SCORES, "null99")}
-    key = [asdict(model), vocab_size, context, probes.hashes, asdict(options), versions]
+    key = [asdict(model), init.VERSION, vocab_size, context, probes.hashes, asdict(options), versions]
     path = cache / "nulls" / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
-    maxima = np.array([_maxima(model, vocab_size, context, probes, options, i) for i in range(options.initialisations)])
+    maxima = np.array(
+        [_maxima(model, vocab_size, context, probes, options, i, device) for i in range(options.initialisations)]
+    )
     values = {name: float(v) for name, v in zip(SCORES, np.quantile(maxima, 0.99, axis=0), strict=True)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_text(json.dumps(values), encoding="utf-8")
-    aside.replace(path)
+    with suppress(OSError):  # a cache that cannot be written costs time, not the run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}.tmp")
+        aside.write_text(json.dumps(values), encoding="utf-8")
+        aside.replace(path)
     return values
 
 
 def _maxima(
-    model: ModelOptions, vocab_size: int, context: int, probes: Probes, options: NullOptions, number: int
+    model: ModelOptions,
+    vocab_size: int,
+    context: int,
+    probes: Probes,
+    options: NullOptions,
+    number: int,
+    device: torch.device | str,
 ) -> list[float]:
-    fresh = Transformer(model, vocab_size, context, seed=options.seed + number).eval()
+    fresh = Transformer(model, vocab_size, context, seed=options.seed + number).eval().to(device)
     n = options.examples
     repeats = read(fresh, probes.repeats.tokens[:n], probes.repeats.lookup, losses=False).scores
     text = read(fresh, probes.held_out.tokens[:n], probes.held_out.lookup, losses=False).scores

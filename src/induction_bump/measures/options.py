@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from induction_bump.options import FloatPair, NonNegative, Positive, options
+from induction_bump.options import FloatPair, Positive, Seed, options
 
 
 @options
@@ -34,7 +34,7 @@ class HeldOutOptions:
 
     examples: Annotated[int, Field(ge=2)] = 1024
     """Number of windows."""
-    seed: NonNegative = 1001
+    seed: Seed = 1001
     """Seed of the probe, never that of training."""
 
 
@@ -50,7 +50,7 @@ class RepeatsProbeOptions:
     """Longest block; shortened where context or the number of eligible tokens asks for it."""
     quantiles: FloatPair = (0.1, 0.9)
     """Blocks are drawn from tokens whose frequency in the training corpus lies between these quantiles."""
-    seed: NonNegative = 2002
+    seed: Seed = 2002
     """Seed of the probe."""
 
     @model_validator(mode="after")
@@ -69,7 +69,7 @@ class NullOptions:
     """How many; their 99th percentile is null99."""
     examples: Annotated[int, Field(ge=2)] = 32
     """Leading examples of each probe that the null is computed on."""
-    seed: NonNegative = 3003
+    seed: Seed = 3003
     """Seed of the first initialisation."""
 
 

@@ -130,6 +130,11 @@ def held_out_probe(corpus: Corpus, context: int, options: MeasureOptions) -> Hel
     """Draw the probe of held-out windows. Raises ValueError where the corpus holds too few."""
     chosen = options.held_out
     held_out = corpus.held_out(chosen.examples, context, chosen.seed)
+    if len(np.unique(held_out.document)) < 2:
+        raise ProbeError(
+            f"measures.held_out: all {chosen.examples} windows lie in one held-out document, which leaves no "
+            "standard error; raise data.held_out_share or give more documents"
+        )
     positions = np.random.default_rng([chosen.seed, 1]).integers(1, context + 1, len(held_out.tokens))
     return HeldOutProbe(held_out.tokens, held_out.document.astype(np.int64), positions)
 

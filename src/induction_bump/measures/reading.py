@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from induction_bump.measures.heads import Lookup, head_scores
+from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.model.attention import entries_of_pattern
 from induction_bump.model.transformer import Site, Tap, Transformer, next_token_losses
 
@@ -38,7 +39,7 @@ def read(
 ) -> Reading:
     """Run the model on N × L tokens; `lookup` says which entries of the patterns the head scores need.
 
-    Raises ValueError where losses or patterns are not finite.
+    Raises NotFiniteError where losses or patterns are not finite.
     """
     device = model.W_E.device
     size = max(1, TOKENS_AT_ONCE // tokens.shape[1])
@@ -83,5 +84,5 @@ def _losses(model: Transformer, residual: Float[Tensor, "B T D"], targets: Tenso
     losses = [next_token_losses(model.unembed(x[None]), t[None])[0] for x, t in pieces]
     flat = torch.cat(losses)
     if not bool(torch.isfinite(flat).all()):
-        raise ValueError("the model's losses are not finite")
+        raise NotFiniteError("the model's losses are not finite")
     return flat.view(targets.shape)

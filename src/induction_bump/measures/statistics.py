@@ -8,6 +8,10 @@ import numpy.typing as npt
 Array = npt.NDArray[np.floating]
 
 
+class NotFiniteError(ValueError):
+    """A model's losses or patterns are no numbers any more."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean and its standard error, both scalars or both arrays of one shape."""

@@ -37,7 +37,7 @@ class Measured:
 def take(model: Transformer, probes: Probes, options: MeasureOptions) -> Measured:
     """Take every measure. The model is read in eval mode, in float32, and left as it was.
 
-    Raises ValueError for a model whose losses are no longer finite.
+    Raises NotFiniteError for a model whose losses are no longer finite.
     """
     training = model.training
     model.eval()

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from induction_bump.model.options import ModelOptions
 
+VERSION = 1
+"""Of the distributions below: what is cached about untrained models is cached per version."""
+
 
 @torch.no_grad()
 def initialise(parameters: dict[str, Tensor], options: ModelOptions, seed: int) -> None:

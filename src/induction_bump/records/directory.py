@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from induction_bump.records.files import directory_that_appears_whole, remove_leftovers, replace_atomically
+from induction_bump.records.files import directory_that_appears_whole, made, remove_leftovers, replace_atomically
 from induction_bump.records.lock import is_locked
 from induction_bump.records.schema import (
     TABLES,
@@ -79,8 +79,10 @@ class RunDirectory:
     @property
     def status(self) -> str:
         """running, finished, preempted, failed; or interrupted: it says running and nobody writes it."""
-        status = self.info.status
-        return "interrupted" if status == "running" and not is_locked(self.path) else status
+        if self.info.status == "running" and not is_locked(self.path):
+            status = self.info.status  # read again: it may have ended between the two looks
+            return "interrupted" if status == "running" else status
+        return self.info.status
 
     def snapshots(self) -> list[Snapshot]:
         """Committed snapshots in order of steps."""
@@ -95,21 +97,16 @@ class RunDirectory:
         """
         if name not in TABLES:
             raise RecordsError(f"no table is called '{name}'; known: {', '.join(TABLES)}")
-        parts = [_read_table(name, path, steps) for path in self._files_of(name, steps)]
-        if not parts:
-            return TABLES[name].empty_table()
-        return pa.concat_tables(parts).replace_schema_metadata(None).sort_by("step")
+        compacted = self.path / "tables" / f"{name}.parquet"
+        taken = [compacted] if compacted.is_file() else self._parts_of(name, steps)
+        return _concatenated(name, [*taken, *sorted(compacted.parent.glob(f"{name}-*.parquet"))], steps)
 
-    def _files_of(self, name: str, steps: Collection[int] | None) -> list[Path]:
-        tables = self.path / "tables"
-        added_later = sorted(tables.glob(f"{name}-*.parquet"))
-        compacted = tables / f"{name}.parquet"
-        if compacted.is_file():
-            return [compacted, *added_later]
+    def _parts_of(self, name: str, steps: Collection[int] | None = None) -> list[Path]:
+        """The files that training wrote, before they are compacted."""
         if name == "training":
-            return [*sorted((self.path / "training").glob("part-*.parquet")), *added_later]
+            return sorted((self.path / "training").glob("part-*.parquet"))
         wanted = (s.path / f"{name}.parquet" for s in self.snapshots() if steps is None or s.step in steps)
-        return [*(path for path in wanted if path.is_file()), *added_later]
+        return [path for path in wanted if path.is_file()]
 
     # Writing
 
@@ -123,7 +120,8 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what an interrupted training left, so that it can start again from step 0."""
         for name in _WRITTEN_BY_TRAINING:
-            shutil.rmtree(self.path / name, ignore_errors=True)
+            if (self.path / name).exists():
+                shutil.rmtree(self.path / name)  # what cannot be removed must not mix with what comes
         for name in ("phase_changes.parquet", "phase_changes.csv", "probes.parquet"):
             (self.path / name).unlink(missing_ok=True)
         remove_leftovers(self.path)
@@ -147,7 +145,7 @@ class RunDirectory:
     ) -> None:
         """Commit a snapshot: one Parquet file a table, and weights.safetensors where `write_weights` is given."""
         info = self.info
-        with directory_that_appears_whole(self.path / "snapshots" / f"{step:08d}") as aside:
+        with directory_that_appears_whole(made(self.path / "snapshots") / f"{step:08d}") as aside:
             for name, table in tables.items():
                 self._write_table(name, table, aside / f"{name}.parquet", info)
             if write_weights:
@@ -155,8 +153,7 @@ class RunDirectory:
 
     def append_training(self, table: pa.Table) -> None:
         """Commit rows of the training table as a further part file, named after its first step."""
-        directory = self.path / "training"
-        directory.mkdir(exist_ok=True)
+        directory = made(self.path / "training")
         first = table.column("step")[0].as_py()
         info = self.info
         replace_atomically(
@@ -164,18 +161,20 @@ class RunDirectory:
         )
 
     def append_rows(self, name: str, label: str, table: pa.Table) -> None:
-        """Commit rows that were measured afterwards as `tables/<name>-<label>.parquet`."""
-        directory = self.path / "tables"
-        directory.mkdir(exist_ok=True)
+        """Commit rows that were measured afterwards as `tables/<name>-<label>.parquet`.
+
+        Versions of measures in the file's metadata are those of run.json, which the caller has brought up to date.
+        """
+        directory = made(self.path / "tables")
         info = self.info
         replace_atomically(directory / f"{name}-{label}.parquet", lambda p: self._write_table(name, table, p, info))
 
     def compact(self) -> None:
-        """Gather each table into `tables/<name>.parquet`; the snapshots stay as they are."""
-        (self.path / "tables").mkdir(exist_ok=True)
+        """Gather what training wrote of each table into `tables/<name>.parquet`; snapshots and later parts stay."""
+        made(self.path / "tables")
         info = self.info
         for name in TABLES:
-            table = self.table(name)
+            table = _concatenated(name, self._parts_of(name), None)
             if table.num_rows:
                 target = self.path / "tables" / f"{name}.parquet"
                 replace_atomically(target, lambda p, n=name, t=table: self._write_table(n, t, p, info))
@@ -187,8 +186,16 @@ class RunDirectory:
             "run_id": info.run_id,
             "hashes": json.dumps(info.hashes, sort_keys=True),
             "measure_versions": json.dumps(info.measure_versions, sort_keys=True),
+            "probes": json.dumps(info.probes, sort_keys=True),
         }
         pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
+
+
+def _concatenated(name: str, files: Collection[Path], steps: Collection[int] | None) -> pa.Table:
+    parts = [_read_table(name, path, steps) for path in files]
+    if not parts:
+        return TABLES[name].empty_table()
+    return pa.concat_tables(parts).replace_schema_metadata(None).sort_by("step")
 
 
 def _read_table(name: str, path: Path, steps: Collection[int] | None) -> pa.Table:

@@ -16,6 +16,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def made(directory: Path) -> Path:
+    """Make a directory where there is none, so that it survives a power cut; returns it."""
+    if not directory.is_dir():
+        directory.mkdir(parents=True, exist_ok=True)
+        sync(directory.parent)
+    return directory
+
+
 def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path`, then rename it into place; the old one stays until then."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")

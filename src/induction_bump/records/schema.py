@@ -100,7 +100,7 @@ class RunInfo(BaseModel):
     hashes: dict[str, str]
     """sha256 of corpus, tokenizer and probes."""
     probes: dict[str, dict[str, int | float | str]]
-    """What is needed to read scores against: sizes of the probes."""
+    """What is needed to read scores: sizes of the probes, and the positions of the ICL scores."""
     measure_versions: dict[str, int]
     seconds: dict[str, float] = {}
     """Wall time: `training`, `snapshots`."""

@@ -31,7 +31,7 @@ class WindowData(pl.LightningDataModule):
             collate_fn=torch.from_numpy,
             num_workers=workers,
             persistent_workers=False,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             # forking a process that has started torch's threads can deadlock
             multiprocessing_context="forkserver" if workers else None,
         )

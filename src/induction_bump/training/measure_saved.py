@@ -1,6 +1,6 @@
 """Takes measures afterwards, on the saved weights of a run's snapshots, and adds the rows that are missing."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from induction_bump.data.corpus import prepare
+from induction_bump.measures.null import null99
 from induction_bump.measures.probes import Probes
 from induction_bump.measures.registry import VERSIONS, measure_of
 from induction_bump.measures.take import take
@@ -17,11 +18,12 @@ from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.lock import RunLock
 from induction_bump.records.schema import RecordsError
 from induction_bump.training.options import RunConfig
-from induction_bump.training.snapshot import tables_of
+from induction_bump.training.snapshot import add_nulls, tables_of
 from induction_bump.training.weights import load_weights
 
 _LABEL_COLUMN = {"scalars": "name", "heads": "measure", "examples": "name"}
 _MEASURE_OF_TABLE = {"positions": "loss_by_position", "tokens": "token_losses"}
+_ALL_TABLES = (*_LABEL_COLUMN, *_MEASURE_OF_TABLE)
 
 
 @dataclass(frozen=True)
@@ -56,41 +58,74 @@ def measure(
 
 def _measure_run(run: RunDirectory, names: set[str], progress: Callable[[str], None]) -> Added:
     config = parse(RunConfig, run.config)
-    info = run.info
-    saved = [s for s in run.snapshots() if (s.path / "weights.safetensors").is_file()]
     corpus = prepare(config.data, Path(config.paths.cache).expanduser())
     probes = Probes.draw(corpus, config.data.context, config.measures)
-    for name, value in {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer_hash, **probes.hashes}.items():
-        if info.hashes.get(name) != value:
-            raise RecordsError(f"{run.path}: its {name} is not what it is now; measures would not be comparable")
-    model = Transformer(config.model, corpus.vocab_size, config.data.context)
-    parts: dict[str, list[pa.Table]] = {}
-    for number, snapshot in enumerate(saved, 1):
-        progress(f"{run.path.name}: snapshot {number} of {len(saved)} (step {snapshot.step})")
-        load_weights(model, snapshot.path / "weights.safetensors")
-        tables = tables_of(take(model, probes, config.measures), info.run_id, snapshot.step, snapshot.tokens)
-        for table, rows in tables.items():
-            missing = _missing(rows, table, run.table(table, [snapshot.step]), names)
-            if missing.num_rows:
-                parts.setdefault(table, []).append(missing)
-    if parts:
-        lock = RunLock(run.path)
-        lock.acquire()
-        try:
-            for table, rows in parts.items():
-                number = len(list((run.path / "tables").glob(f"{table}-*.parquet")))
-                run.append_rows(table, f"measured{number:04d}", pa.concat_tables(rows))
-        finally:
-            lock.release()
+    lock = RunLock(run.path)
+    lock.acquire()  # before looking at what is missing, so that nobody else adds it meanwhile
+    try:
+        _check_same(run, {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer_hash, **probes.hashes}, names)
+        saved = [s for s in run.snapshots() if (s.path / "weights.safetensors").is_file()]
+        present = {table: _present(run.table(table), table) for table in _ALL_TABLES}
+        model = Transformer(config.model, corpus.vocab_size, config.data.context)
+        parts: dict[str, list[pa.Table]] = {}
+        run_id = run.info.run_id
+        for number, snapshot in enumerate(saved, 1):
+            progress(f"{run.path.name}: snapshot {number} of {len(saved)} (step {snapshot.step})")
+            load_weights(model, snapshot.path / "weights.safetensors")
+            measured = take(model, probes, config.measures)
+            if snapshot.step == 0 and "null99" in names:
+                cache = Path(config.paths.cache).expanduser()
+                shape = (config.model, corpus.vocab_size, config.data.context)
+                add_nulls(measured, null99(*shape, probes, config.measures.null, cache))
+            for table, rows in tables_of(measured, run_id, snapshot.step, snapshot.tokens).items():
+                missing = _missing(rows, table, present[table].get(snapshot.step, set()), names)
+                if missing.num_rows:
+                    parts.setdefault(table, []).append(missing)
+        _commit(run, parts, names)
+    finally:
+        lock.release()
     return Added(run.path.name, len(saved), sum(p.num_rows for rows in parts.values() for p in rows))
 
 
-def _missing(rows: pa.Table, table: str, there: pa.Table, names: set[str]) -> pa.Table:
+def _check_same(run: RunDirectory, hashes: Mapping[str, str], names: set[str]) -> None:
+    """Raises RecordsError where rows of now would not belong to the rows that are there."""
+    info = run.info
+    for name, value in hashes.items():
+        if info.hashes.get(name) != value:
+            raise RecordsError(f"{run.path}: its {name} is not what it is now; measures would not be comparable")
+    for name in sorted(names & set(info.measure_versions)):
+        if info.measure_versions[name] != VERSIONS[name]:
+            raise RecordsError(
+                f"{run.path}: it holds version {info.measure_versions[name]} of {name}, and this is version "
+                f"{VERSIONS[name]}; leave it out with --measures"
+            )
+
+
+def _present(table: pa.Table, name: str) -> dict[int, set[str]]:
+    """Which names of rows there are at each step; tables without names have the empty one."""
+    column = _LABEL_COLUMN.get(name)
+    steps = table.column("step").to_pylist()
+    labels = table.column(column).to_pylist() if column else [""] * len(steps)
+    found: dict[int, set[str]] = {}
+    for step, label in set(zip(steps, labels, strict=True)):
+        found.setdefault(step, set()).add(label)
+    return found
+
+
+def _missing(rows: pa.Table, table: str, present: set[str], names: set[str]) -> pa.Table:
     """Rows of one snapshot that belong to the wanted measures and are not there yet."""
     column = _LABEL_COLUMN.get(table)
     if column is None:
-        wanted = _MEASURE_OF_TABLE[table] in names and there.num_rows == 0
+        wanted = _MEASURE_OF_TABLE[table] in names and not present
         return rows if wanted else rows.slice(0, 0)
-    present = set(there.column(column).to_pylist())
     labels = {label for label in rows.column(column).to_pylist() if measure_of(label) in names} - present
     return rows.filter(pc.field(column).isin(sorted(labels))) if labels else rows.slice(0, 0)
+
+
+def _commit(run: RunDirectory, parts: Mapping[str, list[pa.Table]], names: set[str]) -> None:
+    if not parts:
+        return
+    run.update(measure_versions={**run.info.measure_versions, **{name: VERSIONS[name] for name in names}})
+    for table, rows in parts.items():
+        number = len(list((run.path / "tables").glob(f"{table}-*.parquet")))
+        run.append_rows(table, f"measured{number:04d}", pa.concat_tables(rows))

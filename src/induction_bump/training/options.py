@@ -15,6 +15,7 @@ from induction_bump.options import (
     NonNegativeFloat,
     Positive,
     PositiveFloat,
+    Seed,
     Share,
     options,
 )
@@ -90,7 +91,10 @@ class ScheduleOptions:
         if self.log:
             schedule |= Schedule.log_spaced(self.log.start.steps(tokens_per_step), last, self.log.count)
         if self.every:
-            schedule |= Schedule.linear(self.every.steps(tokens_per_step), last)
+            every = self.every.steps(tokens_per_step)
+            if every > last:
+                raise ValueError(f"every={self.every} is longer than the {last} steps of the training")
+            schedule |= Schedule.linear(every, last)
         return schedule | Schedule((moment.steps(tokens_per_step) for moment in self.at), last)
 
 
@@ -110,9 +114,9 @@ class SnapshotOptions:
 class SeedOptions:
     """Seeds of training; probes have their own."""
 
-    init: NonNegative = 0
+    init: Seed = 0
     """Seed of the initial weights."""
-    data: NonNegative = 0
+    data: Seed = 0
     """Seed of the order of the data."""
 
 

@@ -1,6 +1,7 @@
 """What a person sees while a run trains: a bar on a terminal, plain lines elsewhere."""
 
 import logging
+import math
 import sys
 import time
 from typing import Any
@@ -48,15 +49,17 @@ class Progress(pl.Callback):
         if self._bar is not None:
             if now - self._said > 0.5:
                 self._said = now
-                self._bar.set_postfix_str(f"loss {self.rows.loss:.3f}", refresh=False)
+                if math.isfinite(self.rows.loss):  # none is gathered in the first steps
+                    self._bar.set_postfix_str(f"loss {self.rows.loss:.3f}", refresh=False)
                 self._bar.update(step * self.tokens_per_step - self._bar.n)
         elif now - self._said > _LINE_SECONDS or step == self.total_steps:
             self._said = now
             left = (now - self._began) / step * (self.total_steps - step)
+            speed = step * self.tokens_per_step / (now - self._began)
+            loss = f", loss {self.rows.loss:.3f}" if math.isfinite(self.rows.loss) else ""
             self._say(
                 f"{step * self.tokens_per_step / 1e6:.2f}M of {self.total_steps * self.tokens_per_step / 1e6:.2f}M "
-                f"tokens, loss {self.rows.loss:.3f}, {self.rows.tokens_per_second / 1e3:.0f}k tokens/s, "
-                f"{spoken(left)} left"
+                f"tokens{loss}, {speed / 1e3:.0f}k tokens/s, {spoken(left)} left"
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,5 +1,6 @@
 """The training table: loss, learning rate, gradient norm and speed of every optimiser step."""
 
+import math
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.schema import TABLES
+from induction_bump.training.together import on_first_rank
 
 GATHER_EVERY = 50
 """Steps between two reductions over ranks; the same on all of them, as it is a collective."""
@@ -74,22 +76,28 @@ class TrainingRows(pl.Callback):
             steps, losses, rates, norms, seconds = zip(*self._waiting, strict=True)
             self._waiting = []
             mean = trainer.strategy.reduce(torch.stack(losses).float(), reduce_op="mean")
-            values = zip(steps, mean.tolist(), rates, torch.stack(norms).tolist(), seconds, strict=True)
-            for step, loss, rate, norm, duration in values:
-                if not torch.isfinite(torch.tensor(loss)):
+            values = list(zip(steps, mean.tolist(), rates, torch.stack(norms).tolist(), strict=True))
+            if mean.is_cuda:
+                # steps were only queued one by one; it is `tolist` that has waited for them
+                now = time.perf_counter()
+                whole = sum(seconds) + now - self._clock
+                seconds, self._clock = (whole / len(steps),) * len(steps), now
+            for (step, loss, rate, norm), duration in zip(values, seconds, strict=True):
+                if not math.isfinite(loss):
                     broken = (step, loss)
                     break
-                self._gathered.append((step, loss, rate, norm, self.tokens_per_step / max(duration, 1e-9)))
+                if trainer.is_global_zero:
+                    self._gathered.append((step, loss, rate, norm, self.tokens_per_step / max(duration, 1e-9)))
                 self.loss = loss
             self.tokens_per_second = self.tokens_per_step * len(steps) / max(sum(seconds), 1e-9)
-        if trainer.is_global_zero and self._gathered:
-            due = time.perf_counter() - self._committed > COMMIT_SECONDS
-            if commit or due or broken:
-                self._commit()
+        late = time.perf_counter() - self._committed > COMMIT_SECONDS
+        on_first_rank(trainer, lambda: self._commit() if commit or late or broken else None)
         if broken:
             raise LossNotFiniteError(f"the loss became {broken[1]} at step {broken[0]}; everything before it is kept")
 
     def _commit(self) -> None:
+        if not self._gathered:
+            return
         schema = TABLES["training"]
         run_id = self.run.info.run_id
         data = [(run_id, s, s * self.tokens_per_step, *others) for s, *others in self._gathered]

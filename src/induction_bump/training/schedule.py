@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainSerializer
@@ -28,8 +29,8 @@ class Duration:
         if not found:
             raise ValueError(f"'{text}' is not a duration; write a number and its unit, such as 2000step or 12Mtok")
         number, prefix, unit = found.groups()
-        value = float(number) * _PREFIX[prefix]
-        if not value.is_integer():
+        value = Decimal(number) * _PREFIX[prefix]
+        if value != value.to_integral_value():
             raise ValueError(f"'{text}' is not a whole number of {unit}s")
         return cls(int(value), unit)  # type: ignore[arg-type]
 

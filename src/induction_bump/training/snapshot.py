@@ -1,7 +1,8 @@
 """Takes a snapshot at the moments of the schedules: measures, then weights, committed together."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytorch_lightning as pl
 import torch
 
 from induction_bump.measures.probes import Probes
+from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.measures.take import Measured, take
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.frames import rows
 from induction_bump.training.options import RunConfig
-from induction_bump.training.rows import TrainingRows
+from induction_bump.training.rows import LossNotFiniteError, TrainingRows
+from induction_bump.training.together import on_first_rank
 from induction_bump.training.weights import save_weights
 
 
@@ -29,7 +32,7 @@ class Snapshots(pl.Callback):
         config: RunConfig,
         run: RunDirectory,
         probes: Probes,
-        null99: Callable[[], Mapping[str, float]],
+        null99: Callable[[torch.device], Mapping[str, float]],
         training_rows: TrainingRows,
     ) -> None:
         self.config, self.run, self.probes, self.null99 = config, run, probes, null99
@@ -55,22 +58,45 @@ class Snapshots(pl.Callback):
         if step == self._last or not (measured or weights):
             return
         self._last = step
+        self.training_rows.flush(trainer)  # waits for the accelerator, so that its work is not counted as ours
         began = time.perf_counter()
-        self.training_rows.flush(trainer)
-        if trainer.is_global_zero:
+
+        def commit() -> None:
             tables = self._tables(pl_module.model, step) if measured else {}
             write_weights = (lambda path: save_weights(pl_module.model, path)) if weights else None
             self.run.write_snapshot(step, tables, write_weights)
-        trainer.strategy.barrier("snapshot")
+
+        on_first_rank(trainer, commit)
         self.seconds += time.perf_counter() - began
         self.training_rows.restart_clock()
 
     def _tables(self, model: Any, step: int) -> dict[str, pa.Table]:
-        with torch.autocast(model.W_E.device.type, enabled=False):
-            measured = take(model, self.probes, self.config.measures)
+        try:
+            with _exact_float32(model.W_E.device.type):
+                measured = take(model, self.probes, self.config.measures)
+        except NotFiniteError as error:
+            raise LossNotFiniteError(f"at step {step} {error}; everything before it is kept") from None
         if step == 0:
-            measured.scalars |= {f"null99/{name}": (value, None) for name, value in self.null99().items()}
+            with _exact_float32(model.W_E.device.type):
+                add_nulls(measured, self.null99(model.W_E.device))
         return tables_of(measured, self.run.info.run_id, step, step * self.config.tokens_per_step)
+
+
+@contextmanager
+def _exact_float32(device: str) -> Generator[None, None, None]:
+    """Neither autocast nor TF32, whatever training uses."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def add_nulls(measured: Measured, nulls: Mapping[str, float]) -> None:
+    """Keep null99 of the head scores among the scalars of step 0."""
+    measured.scalars |= {f"null99/{name}": (value, None) for name, value in nulls.items()}
 
 
 def tables_of(measured: Measured, run_id: str, step: int, tokens: int) -> dict[str, pa.Table]:

@@ -1,5 +1,7 @@
 """Ends training at a step boundary when it is asked to, on all ranks at the same step."""
 
+import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +9,19 @@ import pytorch_lightning as pl
 
 ASK_EVERY = 10
 """Steps between two agreements of several ranks; a single process asks at every step."""
+
+
+class KeepSignals(pl.Callback):
+    """Gives signals back to whoever had them: Lightning takes SIGTERM when it starts, and makes an error of it."""
+
+    def __init__(self) -> None:
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning has registered its own by now; it restores these when it ends."""
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
 
 class StopOnRequest(pl.Callback):

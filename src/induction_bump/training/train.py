@@ -15,18 +15,25 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from induction_bump.data.corpus import Corpus, prepare
 from induction_bump.measures.null import null99
+from induction_bump.measures.options import IclOptions
 from induction_bump.measures.probes import Probes
 from induction_bump.measures.registry import VERSIONS
 from induction_bump.model.transformer import Transformer
@@ -37,7 +44,7 @@ from induction_bump.training.options import DeviceOptions, RunConfig
 from induction_bump.training.progress import Progress
 from induction_bump.training.rows import TrainingRows
 from induction_bump.training.snapshot import Snapshots
-from induction_bump.training.stopping import StopOnRequest
+from induction_bump.training.stopping import KeepSignals, StopOnRequest
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,16 @@ class Trained:
     """It ended early because it was asked to."""
 
 
-def train(config: RunConfig, run: RunDirectory, stop_requested: Callable[[], bool] = lambda: False) -> Trained:
+Cluster = Literal["none", "torchrun", "slurm"]
+"""Who started the ranks."""
+
+
+def train(
+    config: RunConfig,
+    run: RunDirectory,
+    stop_requested: Callable[[], bool] = lambda: False,
+    cluster: Cluster = "none",
+) -> Trained:
     """Train a run that was begun in `run` (its run.json exists); on several ranks, each calls this.
 
     Raises ValueError for a corpus or a probe that does not fit, LossNotFiniteError for a loss that broke, OSError for
@@ -70,9 +86,9 @@ def train(config: RunConfig, run: RunDirectory, stop_requested: Callable[[], boo
     null = partial(null99, config.model, corpus.vocab_size, config.data.context, probes, config.measures.null, cache)
     snapshots = Snapshots(config, run, probes, null, rows)
     progress = Progress(rows, config.total_steps, config.tokens_per_step, f"{config.study}/{run.path.name}")
-    trainer = make_trainer(config, [rows, snapshots, progress, stop])
+    trainer = make_trainer(config, [KeepSignals(), rows, snapshots, progress, stop], cluster)
     if trainer.is_global_zero:
-        _describe(run, corpus, probes, model)
+        _describe(run, corpus, probes, model, config.measures.icl)
     module = LanguageModel(config, model)
     began = time.perf_counter()
     trainer.fit(module, datamodule=WindowData(config, corpus))
@@ -84,8 +100,11 @@ def train(config: RunConfig, run: RunDirectory, stop_requested: Callable[[], boo
     return Trained(module, trainer, corpus, probes, run, stop.stopped)
 
 
-def make_trainer(config: RunConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """A Lightning trainer that only trains: no logger, checkpoints, bars or files of its own."""
+def make_trainer(config: RunConfig, callbacks: list[pl.Callback], cluster: Cluster = "none") -> pl.Trainer:
+    """A Lightning trainer that only trains: no logger, checkpoints, bars or files of its own.
+
+    Who started the ranks is told, not guessed: a single process inside a SLURM allocation is not one of its tasks.
+    """
     _, passes = config.devices.split(config.training.batch_sequences)
     devices = config.devices
     world = devices.count * devices.nodes
@@ -99,6 +118,7 @@ def make_trainer(config: RunConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
         max_epochs=-1,
         accumulate_grad_batches=passes,
         callbacks=callbacks,
+        plugins=[_ENVIRONMENTS[cluster]()],
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
@@ -107,6 +127,13 @@ def make_trainer(config: RunConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
+
+
+_ENVIRONMENTS: dict[Cluster, Callable[[], ClusterEnvironment]] = {
+    "none": LightningEnvironment,
+    "torchrun": TorchElasticEnvironment,
+    "slurm": partial(SLURMEnvironment, auto_requeue=False),
+}
 
 
 def accelerator_of(devices: DeviceOptions) -> str:
@@ -127,14 +154,14 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _describe(run: RunDirectory, corpus: Corpus, probes: Probes, model: Transformer) -> None:
+def _describe(run: RunDirectory, corpus: Corpus, probes: Probes, model: Transformer, icl: IclOptions) -> None:
     """Complete run.json with what only model and probes tell, and store what the probe's examples are."""
     hashes = {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer_hash, **probes.hashes}
     changes: dict[str, Any] = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocab_size": corpus.vocab_size,
         "hashes": hashes,
-        "probes": probes.describe(),
+        "probes": {**probes.describe(), "icl": asdict(icl)},
         "measure_versions": dict(VERSIONS),
     }
     run.update(**changes)
