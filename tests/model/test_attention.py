@@ -26,6 +26,16 @@ def test_kernels_agree_with_and_without_a_bias_on_the_scores(biased: bool) -> No
     torch.testing.assert_close(fused, explicit, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("biased", [False, True])
+def test_bfloat16_goes_in_and_comes_out(biased: bool) -> None:
+    q, k, v = (x.bfloat16() for x in qkv())
+    bias = torch.randn(3, 7, 7) if biased else None
+    with torch.autocast("cpu", torch.bfloat16):
+        z = attend(q, k, v, bias=bias)
+    assert z.dtype == torch.bfloat16
+    torch.testing.assert_close(z.float(), attend(q.float(), k.float(), v.float(), bias=bias), atol=0.01, rtol=0.02)
+
+
 def test_a_bias_towards_the_previous_token_makes_a_previous_token_head() -> None:
     q, k, v = qkv()
     bias = torch.zeros(3, 7, 7)
