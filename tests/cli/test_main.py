@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from induction_bump import __version__
 from induction_bump.cli import main as cli
 from tests.records.make import make_run
 
@@ -18,6 +19,16 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         code = stopped.code
     assert code == 0
     assert f"usage: bump {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["train", "--version"], ["train", "seed.init=1", "--version"]])
+def test_the_version_is_that_of_this_package(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = cli.main(arguments)
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 0
+    assert capsys.readouterr().out == f"induction-bump {__version__}\n"
 
 
 def test_the_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

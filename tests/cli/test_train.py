@@ -1,8 +1,10 @@
 """`bump train` composes, checks and names runs; what is wrong is told in two lines and leaves nothing behind."""
 
+import errno
 import json
 import os
 import shlex
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,12 @@ import yaml
 from induction_bump.cli.main import main
 from induction_bump.config.compose import compose
 from induction_bump.config.resolve import dump
+from induction_bump.launch import stop
 from induction_bump.launch.outcome import Outcome
+from induction_bump.records.schema import RecordsError
+from induction_bump.training.options import RunConfig
 from tests.cli.conftest import StandInCells
+from tests.tracking.wandb_double import isolate
 
 
 def everything_in(directory: Path) -> list[str]:
@@ -91,6 +97,67 @@ def test_a_mistake_is_told_in_two_lines_with_exit_code_2_and_leaves_nothing(
     assert cells.configs == []
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("study: x\nmodel: {d_model: 64\n", 3, "while parsing a flow mapping, expected ',' or '}'"),
+        ("# a tab\nmodel:\n\td_model: 64\n", 3, "while scanning for the next token, found character '\\t'"),
+        ("study: x\nstudy: y\n", 2, "found duplicate key study"),
+    ],
+)
+@pytest.mark.parametrize("how", ["experiment=bad", "-m seed.init=0,1 experiment=bad"])
+def test_a_yaml_file_that_cannot_be_read_is_told_with_its_line(
+    how: str,
+    text: str,
+    line: int,
+    problem: str,
+    cells: StandInCells,
+    directory: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (directory / "own/experiment").mkdir(parents=True)
+    (directory / "own/experiment/bad.yaml").write_text(text, encoding="utf-8")
+    before = everything_in(directory)
+    assert train(f"--config-dir own {how}") == 2
+    [said] = capfd.readouterr().err.splitlines()
+    assert said.startswith(f"bump: own/experiment/bad.yaml, line {line}: ")
+    assert problem in said
+    assert everything_in(directory) == before
+    assert cells.configs == []
+
+
+@pytest.mark.parametrize("how", ["experiment=debug", "-m experiment=debug seed.init=0,1"])
+def test_online_tracking_without_a_login_is_refused_and_leaves_nothing(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    isolate(tmp_path, monkeypatch)
+    assert train(f"{how} tracking=online paths.cache=cache") == 2
+    [said] = capfd.readouterr().err.splitlines()
+    assert said.startswith("bump: tracking.mode=online needs a login for")
+    assert everything_in(Path.cwd()) == []
+
+
+TEXT = "data=files data.corpus.paths=[texts] data.tokenizer.vocab_size=300"
+
+
+@pytest.mark.parametrize("wrong", ["paths.runs=file", f"{TEXT} paths.cache=file"])
+def test_a_file_in_place_of_a_directory_is_a_failure_told_with_its_name(
+    wrong: str, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "file").touch()
+    (directory / "texts").mkdir()
+    for number in range(20):
+        words = " ".join(f"word{i * number}" for i in range(500))
+        (directory / f"texts/{number}.txt").write_text(words, encoding="utf-8")
+    assert train(f"experiment=debug tracking=none report=off {wrong}") == 1
+    said = capfd.readouterr()
+    lines = [line for line in said.err.splitlines() if not line.startswith("files: ")]  # progress
+    assert len(lines) <= 2
+    assert lines[0].startswith("bump: 2L-attn-rotary-d64-h4-s0")
+    assert "file" in lines[0]
+    assert "experiment@" not in said.err + said.out
+
+
 def test_a_full_error_can_be_asked_for(cells: StandInCells, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ValueError, match="no such key"):
@@ -167,6 +234,38 @@ def test_one_failed_cell_does_not_stop_the_others_and_is_named_at_the_end(
     assert "loss is not finite at step 7" in said.err
 
 
+def test_a_cell_that_the_machine_refuses_does_not_stop_the_others(
+    cells: StandInCells, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(config: RunConfig) -> None:
+        if config.seed.init == 0:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/somewhere/lock")
+        if config.seed.init == 1:
+            raise RecordsError("/somewhere/run.json: not JSON")
+
+    cells.does = refuse
+    assert train("-m experiment=debug seed.init=0,1,2") == 1
+    assert [config.seed.init for config in cells.configs] == [0, 1, 2]
+    said = capfd.readouterr()
+    assert said.out.splitlines()[-4] == f"study {directory}/runs/debug"
+    assert [line.split()[0] for line in said.out.splitlines()[-3:]] == ["failed", "failed", "finished"]
+    assert said.err.splitlines() == [
+        "bump: 2L-attn-rotary-d64-h4-s0: /somewhere/lock: Permission denied",
+        "bump: 2L-attn-rotary-d64-h4-s1: /somewhere/run.json: not JSON",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_between_two_cells_ends_a_sweep_as_one_to_be_continued(
+    number: signal.Signals, cells: StandInCells
+) -> None:
+    before = [signal.getsignal(each) for each in stop.SIGNALS]
+    cells.does = lambda config: signal.raise_signal(number)
+    assert train("-m experiment=debug seed.init=0,1") == 75
+    assert len(cells.configs) == 1
+    assert [signal.getsignal(each) for each in stop.SIGNALS] == before
+
+
 @pytest.mark.parametrize(("status", "code"), [("failed", 1), ("preempted", 75), ("waiting", 75), ("skipped", 0)])
 def test_the_exit_code_says_how_the_run_ended(status: str, code: int, cells: StandInCells) -> None:
     cells.endings["2L"] = Outcome("", "", status, "why")  # type: ignore[arg-type]
@@ -213,6 +312,61 @@ def test_users_add_yaml_files_of_their_own(cells: StandInCells, directory: Path)
         ("seeds", "s", 1),
         ("seeds", "s", 2),
     ]
+
+
+def test_a_study_that_nothing_names_is_called_after_the_sweep_or_the_experiment(
+    cells: StandInCells, directory: Path
+) -> None:
+    for file, text in {
+        "experiment/mine.yaml": "model: {d_model: 32}\n",
+        "experiment/deep/er.yaml": "model: {d_model: 32}\n",
+        "sweeps/seeds.yaml": "hydra: {sweeper: {params: {seed.init: '1,2'}}}\n",
+        "sweeps/of_mine.yaml": "defaults: [override /experiment@_global_: mine]\n",
+    }.items():
+        path = directory / "own" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    for arguments in (
+        "experiment=mine",
+        "experiment=deep/er",
+        "-m experiment=mine seed.init=0,1",
+        "+sweeps=seeds",
+        "+sweeps=seeds experiment=mine",
+        "+sweeps=of_mine",
+        "experiment=mine study=other",
+        "+sweeps=seeds study=other",
+        "+sweeps=seeds experiment=debug",
+        "debug=fast",
+    ):
+        cells.configs.append(compose())
+        assert train(f"--config-dir own {arguments}") == 0
+    studies = [config.study for config in cells.configs]
+    assert studies == [
+        *("default", "mine"),
+        *("default", "er"),
+        *("default", "mine", "mine"),
+        *("default", "seeds", "seeds"),
+        *("default", "seeds", "seeds"),
+        *("default", "of_mine"),
+        *("default", "other"),
+        *("default", "other", "other"),
+        *("default", "debug", "debug"),
+        *("default", "default"),
+    ]
+    assert sorted(path.name for path in (directory / "runs").iterdir()) == [
+        "debug",
+        "mine",
+        "of_mine",
+        "other",
+        "seeds",
+    ]
+
+
+def test_a_repeated_run_keeps_its_study(cells: StandInCells, directory: Path) -> None:
+    text = yaml.safe_dump(dump(compose(["experiment=debug", "study=first"])))
+    (directory / "config.yaml").write_text(text, encoding="utf-8")
+    assert train("--config-path . --config-name config") == 0
+    assert [config.study for config in cells.configs] == ["first"]
 
 
 def test_a_users_experiment_may_be_a_copy_of_ours(cells: StandInCells, directory: Path) -> None:

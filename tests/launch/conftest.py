@@ -23,7 +23,7 @@ class StandInTraining:
         self.calls: list[RunConfig] = []
         self.does: Callable[[RunDirectory], object] = lambda run: None
 
-    def __call__(self, config: RunConfig, run: RunDirectory, stop_requested: Callable[[], bool]) -> Any:
+    def __call__(self, config: RunConfig, run: RunDirectory, stop_requested: Callable[[], bool], cluster: str) -> Any:
         self.calls.append(config)
         self.does(run)
         return SimpleNamespace(stopped=stop_requested())

@@ -18,6 +18,7 @@ from induction_bump.records.directory import RunDirectory
 from induction_bump.records.lock import RunLock
 from induction_bump.training.options import RunConfig
 from tests.launch.conftest import StandInTraining
+from tests.tracking.wandb_double import isolate
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +134,38 @@ def test_a_note_is_the_outcome_of_a_worker_that_could_not_write(
     monkeypatch.setattr(RunDirectory, "begin", begin)
     outcome = run(config)
     assert (outcome.status, outcome.message) == ("failed", "disk full: cannot write config.yaml")
+
+
+class TestOnlineTracking:
+    """It is had or refused, before anything is started."""
+
+    @pytest.fixture
+    def online(self, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+        """A run that wants it, in a home without a login."""
+        isolate(tmp_path, monkeypatch)
+        return changed(config, tracking={"mode": "online"})
+
+    def test_without_a_login_it_is_refused_and_leaves_nothing(
+        self, online: RunConfig, training: StandInTraining
+    ) -> None:
+        with pytest.raises(ConfigError, match=r"tracking\.mode=online needs a login for"):
+            run(online)
+        assert not training.calls
+        assert not Path(online.paths.runs).exists()
+        assert not Path(online.paths.cache).exists()
+
+    def test_a_finished_run_needs_none(self, online: RunConfig, training: StandInTraining) -> None:
+        run(changed(online, tracking={"mode": "none"}))
+        assert run(online).status == "skipped"
+
+    def test_the_ranks_that_do_not_mirror_need_none(
+        self, online: RunConfig, training: StandInTraining, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT"):
+            monkeypatch.setenv(key, "1")
+        for key, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost"}.items():
+            monkeypatch.setenv(key, value)
+        assert run(changed(online, devices={"count": 2})).status == "finished"
 
 
 class TestWorkersThatVanish:

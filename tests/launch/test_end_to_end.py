@@ -148,3 +148,16 @@ def test_a_read_only_place_for_runs_is_a_failure_in_two_lines(tmp_path: Path) ->
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) <= 2
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_the_same_batches_as_one(tmp_path: Path) -> None:
+    losses = {}
+    for devices in ("cpu", "two_cpu"):
+        overrides = ["experiment=debug", f"devices={devices}", "paths.cache=cache", f"paths.runs={devices}"]
+        done = bump(tmp_path, "train", *overrides, "tracking=none", "report=off")
+        assert done.returncode == 0, done.stderr
+        [run] = find_runs(tmp_path / devices / "debug")
+        losses[devices] = run.table("training").column("loss").to_numpy()
+    assert losses["two_cpu"] == pytest.approx(losses["cpu"], abs=1e-5)
+    assert (losses["two_cpu"] != losses["cpu"]).any()  # the sums are taken in another order

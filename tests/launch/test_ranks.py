@@ -16,7 +16,7 @@ TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
         (TORCHRUN, None),  # such names alone may be anybody's
         (TORCHRUN | {"MASTER_ADDR": "localhost"}, Rank(1, 4, "torchrun")),
         (TORCHRUN | {"TORCHELASTIC_RUN_ID": "none"}, Rank(1, 4, "torchrun")),
-        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4"}, Rank(3, 4, "SLURM")),
+        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4"}, Rank(3, 4, "slurm")),
         # one task alone, and the batch script of a job of several, start runs like any shell
         ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, None),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, None),
@@ -27,5 +27,5 @@ def test_ranks_of_torchrun_and_of_slurm_steps_are_recognised(environment: Mappin
 
 
 def test_the_first_rank_writes() -> None:
-    assert Rank(0, 2, "SLURM").first
-    assert not Rank(1, 2, "SLURM").first
+    assert Rank(0, 2, "slurm").first
+    assert not Rank(1, 2, "slurm").first

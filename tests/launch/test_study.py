@@ -88,3 +88,32 @@ def test_an_unreadable_run_does_not_hide_the_others(tmp_path: Path) -> None:
 def test_neither_run_nor_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordsError, match="neither a run nor a study"):
         status(tmp_path)
+
+
+def test_damaged_events_are_no_events(tmp_path: Path) -> None:
+    path = make_run(tmp_path)
+    locate(path)
+    (path / "phase_changes.parquet").write_bytes(b"PAR1 and nothing more")
+    [row] = status(path)
+    assert (row.state, row.last_event) == ("finished", None)
+
+
+def test_damaged_records_do_not_hide_the_other_runs(tmp_path: Path) -> None:
+    broken, fine = make_run(tmp_path, name="a", status="running"), make_run(tmp_path, name="b")
+    part = next((broken / "training").glob("*.parquet"))
+    part.write_bytes(b"")
+    rows = status(tmp_path / "study")
+    assert [(row.run, row.state) for row in rows] == [(broken.name, "unreadable"), (fine.name, "finished")]
+    assert str(part) in str(rows[0].message)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"cells": 3}', '{"cells": [{"run": "x"}]}', '{"cells": [1]}'])
+def test_an_unreadable_plan_is_named_in_one_line_and_hides_no_run(tmp_path: Path, content: str) -> None:
+    path = make_run(tmp_path)
+    plan(tmp_path / "study", path.name, "later-0123456789")
+    damaged = tmp_path / "study" / METADATA / "1.json"
+    damaged.write_text(content, encoding="utf-8")
+    rows = status(tmp_path / "study")
+    assert [row.state for row in rows] == ["finished", "waiting", "unreadable"]
+    assert str(rows[-1].message).startswith(f"{damaged}: not the plan of a sweep (")
+    assert len(str(rows[-1].message).splitlines()) == 1

@@ -2,8 +2,12 @@
 
 import errno
 import json
+import logging
 import os
 import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ from typing import Any
 import pytest
 
 from induction_bump.config.resolve import dump, load
-from induction_bump.launch import cell, note, stop, worker
+from induction_bump.launch import cell, companion, note, stop, worker
 from induction_bump.launch.job import Job
 from induction_bump.launch.outcome import Outcome
 from induction_bump.launch.ranks import Rank
@@ -135,6 +139,35 @@ def test_where_not_even_the_failure_can_be_written_the_outcome_still_tells_it(
     assert not outcome.recorded
 
 
+def test_a_companion_is_ended_where_the_outcome_it_waits_for_cannot_be_written(
+    config: RunConfig, training: StandInTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    monkeypatch.setattr(companion, "start", lambda path: beside)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run.json")
+
+    def train(run: RunDirectory) -> None:
+        monkeypatch.setattr(RunDirectory, "update", lambda *_, **__: (_ for _ in ()).throw(full))
+        raise full
+
+    training.does = train
+    began = time.monotonic()
+    try:
+        assert work(config)[0].status == "failed"
+        assert time.monotonic() - began < 30
+        assert beside.poll() is not None
+    finally:
+        beside.kill()
+        beside.wait()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_log_on_a_full_disk_says_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    with worker._logging_to(Path("/dev/full")):
+        logging.getLogger("induction_bump").info("a line")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_stop_request_makes_the_run_preempted(config: RunConfig, training: StandInTraining) -> None:
     stop.request()
     outcome, run = work(config)
@@ -175,6 +208,31 @@ def test_missing_devices_are_refused_before_anything_is_written(
     assert outcome.code == 2
     assert outcome.message == "devices.accelerator=cuda, devices.count=1: this machine has 0 CUDA devices"
     assert not run.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("there", "count", "message"),
+    [
+        (0, 2, None),
+        (2, 2, None),
+        (1, 2, "devices.accelerator=auto, devices.count=2: this machine has 1 CUDA devices"),
+    ],
+)
+def test_automatic_devices_are_refused_where_there_is_cuda_but_too_little_of_it(
+    config: RunConfig,
+    training: StandInTraining,
+    monkeypatch: pytest.MonkeyPatch,
+    there: int,
+    count: int,
+    message: str | None,
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    asked = dump(config)
+    asked["devices"] |= {"accelerator": "auto", "count": count}
+    outcome, _ = work(load(asked))
+    assert (outcome.status, outcome.message) == ("refused" if message else "finished", message)
 
 
 @pytest.fixture

@@ -159,6 +159,29 @@ def test_the_summary_of_runs_without_a_bump_claims_none(tmp_path: Path):
     assert lines[2].startswith("None in the one-layer run")
 
 
+def test_the_summary_of_a_run_that_has_measured_nothing_claims_nothing(tmp_path: Path):
+    make_run(tmp_path, name="new", snapshots=0, status="running", run_id="aaaa")
+    make_run(tmp_path, name="broken", sublayers="s", snapshots=0, status="failed", run_id="bbbb")
+    assert bump_summary(tmp_path / "study").splitlines() == [
+        "Nothing measured yet in the one-layer run (failed)",
+        "Nothing measured yet in the two-layer run (interrupted)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bump_at", "line"),
+    [
+        (None, "Unknown in the two-layer run: the records hold no icl_window_score per example (best head's"),
+        (0.5e6, "but in-context learning is unknown: the records hold no icl_window_score per example (best head's"),
+    ],
+)
+def test_the_summary_says_why_in_context_learning_is_unknown(tmp_path: Path, bump_at: float | None, line: str):
+    path = make_run(tmp_path, bump_at=bump_at)
+    for file in path.glob("**/examples.parquet"):
+        file.unlink()
+    assert line in bump_summary(path)
+
+
 @pytest.mark.parametrize(
     ("tokens", "digits", "text"),
     [

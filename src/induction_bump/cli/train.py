@@ -2,12 +2,16 @@
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from induction_bump import __version__
 from induction_bump.cli.lines import complain
 from induction_bump.config.errors import ConfigError
 from induction_bump.config.locations import CONF, CONFIGS
@@ -21,7 +25,7 @@ _QUIET = (
     # Hydra makes no output directory, no job log and no copy of the config.
     "hydra.run.dir=.",
     "hydra.output_subdir=null",
-    "hydra.sweep.dir=${paths.runs}/${study}/.sweep",
+    "hydra.sweep.dir=${paths.runs}/.sweep",
     "hydra.sweep.subdir=.",
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",
@@ -43,7 +47,11 @@ def main(arguments: Sequence[str]) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(help_text())
         return 0
+    if "--version" in arguments:
+        print(f"induction-bump {__version__}")
+        return 0
     import hydra
+    import yaml
     from hydra._internal.utils import get_args_parser
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -51,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     from induction_bump.config import search_path
     from induction_bump.config.explain import explain
     from induction_bump.data.errors import CorpusError
+    from induction_bump.launch.outcome import PREEMPTED
     from induction_bump.launch.task import Task
 
     parser = get_args_parser()
@@ -59,10 +68,14 @@ def main(arguments: Sequence[str]) -> int:
     search_path.register()
     task = Task(os.environ, ["bump", "train", *arguments])
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
-    with _called_with(_for_hydra(given)):
+    with _called_with(_for_hydra(given)), _interrupted_by_signals():
         try:
             start()
-        except (HydraException, OmegaConfBaseException) as error:
+        except KeyboardInterrupt:  # with no worker to finish its step: making a corpus, or between two cells
+            return PREEMPTED
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+            if task.started and isinstance(error, yaml.YAMLError):
+                raise
             if task.environment.get("HYDRA_FULL_ERROR") == "1":
                 raise
             raise ConfigError(explain(error)) from None
@@ -105,6 +118,25 @@ def _called_with(arguments: list[str]) -> Generator[None, None, None]:
         del os.environ["HYDRA_FULL_ERROR"]
         if asked is not None:
             os.environ["HYDRA_FULL_ERROR"] = asked
+
+
+@contextmanager
+def _interrupted_by_signals() -> Generator[None, None, None]:
+    """Let what a scheduler sends be a Ctrl-C, so that what is half done is cleared away; workers' launchers take over
+    while there are workers."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _conclude(outcomes: "Sequence[Outcome]") -> int:

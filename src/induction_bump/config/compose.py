@@ -22,4 +22,4 @@ def compose(overrides: Sequence[str] = ()) -> RunConfig:
 
     search_path.register()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
-        return resolve(hydra.compose("train", rewrite(overrides)))
+        return resolve(hydra.compose("train", rewrite(overrides), return_hydra_config=True))

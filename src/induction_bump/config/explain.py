@@ -1,7 +1,9 @@
 """Hydra's and OmegaConf's own errors in one line."""
 
 import re
+from pathlib import Path
 
+import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -10,8 +12,10 @@ from induction_bump.config.overrides import as_typed
 _LONGEST = 300
 
 
-def explain(error: HydraException | OmegaConfBaseException) -> str:
+def explain(error: HydraException | OmegaConfBaseException | yaml.YAMLError) -> str:
     """What is wrong, with the key and what is allowed where the error tells them."""
+    if isinstance(error, yaml.YAMLError):
+        return _yaml(error)
     if isinstance(error, OverrideParseException):
         reason = _one_line(error.message.split("See https:")[0])
         return f"{as_typed(error.override)}: cannot be read as key=value ({reason})"
@@ -35,6 +39,23 @@ def _missing(error: MissingConfigException) -> str:
     if group:
         return f"{group}={option}: no such file on the config path"
     return _one_line(re.split("(?:Config )?[Ss]earch path:", str(error))[0])
+
+
+def _yaml(error: yaml.YAMLError) -> str:
+    """File, line and problem."""
+    mark = error.problem_mark or error.context_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    if isinstance(error, yaml.MarkedYAMLError) and mark:
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        return _one_line(f"{_relative(mark.name)}, line {mark.line + 1}: {problem}")
+    if isinstance(error, yaml.reader.ReaderError):
+        return _one_line(f"{_relative(str(error.name))}: {error.reason} (character {error.position + 1})")
+    return _one_line(str(error))
+
+
+def _relative(name: str) -> str:
+    """As the user would write it: relative to the working directory where it lies below."""
+    path = Path(name)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else name
 
 
 def _one_line(text: str) -> str:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _SHOWN = 2
+_DEFAULT_STUDY = "default"
 
 
-def resolve(composed: "DictConfig") -> RunConfig:
-    """Check what Hydra composed, whole.
+def resolve(composed: "DictConfig", choices: Mapping[str, Any] | None = None) -> RunConfig:
+    """Check what Hydra composed, whole. A study that nothing names is called after the sweep or the experiment.
 
+    Args: choices, what Hydra chose in each group; None takes it from the `hydra` section of `composed`.
     Raises ConfigError, whose message has a line for each of the first two mistakes.
     """
     from omegaconf import OmegaConf
@@ -41,7 +43,19 @@ def resolve(composed: "DictConfig") -> RunConfig:
         raise ConfigError(f"{error.full_key}: must be set; it has no default") from None
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'config'}: {str(error.msg or error).splitlines()[0]}") from None
+    if "study" in values and values["study"] is None:
+        found = OmegaConf.select(composed, "hydra.runtime.choices") if choices is None else choices
+        values["study"] = _study_of(found or {})
     return load(values)
+
+
+def _study_of(choices: Mapping[str, Any]) -> str:
+    """Name of the chosen sweep, else of the experiment."""
+    for group in ("sweeps", "experiment"):
+        chosen = choices.get(f"{group}@_global_") or choices.get(group)
+        if chosen:
+            return str(chosen).rsplit("/", 1)[-1]
+    return _DEFAULT_STUDY
 
 
 def load(values: Mapping[str, Any]) -> RunConfig:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from induction_bump.config.errors import ConfigError
 from induction_bump.config.identity import directory_name, run_id
 from induction_bump.config.resolve import dump
 from induction_bump.launch import facts, note, ranks, stop, worker, workers
@@ -50,6 +51,18 @@ def _cache(config: RunConfig) -> Path:
     return Path(config.paths.cache).expanduser()
 
 
+def check_tracking(config: RunConfig) -> None:
+    """Raises ConfigError where W&B is asked for online and there is no login; for the rest it loads no W&B."""
+    if config.tracking.mode != "online":
+        return
+    from induction_bump.tracking.destination import TrackingError, choose
+
+    try:
+        choose(config.tracking)
+    except TrackingError as error:
+        raise ConfigError(str(error)) from None
+
+
 def prepare_data(configs: Iterable[RunConfig]) -> None:
     """Make each corpus once, for all workers, and see that every run fits its corpus and the disk.
 
@@ -59,11 +72,14 @@ def prepare_data(configs: Iterable[RunConfig]) -> None:
     from induction_bump.launch import fit
 
     corpora: dict[str, Corpus] = {}
+    needed = 0  # by all of them together: a sweep's runs belong to one study, on one disk
     for config in configs:
         key = json.dumps([dump(config)["data"], config.paths.cache], sort_keys=True)
         if key not in corpora:
             corpora[key] = prepare(config.data, _cache(config))
-        fit.check(config, corpora[key], study_directory(config))
+        fit.check_probes(config, corpora[key])
+        needed += fit.forecast(config, corpora[key].vocab_size)
+        fit.check_room(needed, study_directory(config))
 
 
 def run(config: RunConfig, environment: Mapping[str, str] = os.environ, say: Say = print) -> Outcome:
@@ -78,6 +94,8 @@ def run(config: RunConfig, environment: Mapping[str, str] = os.environ, say: Say
         return Outcome(job.run_id, job.path, "skipped")
     if stop.requested():
         return Outcome(job.run_id, job.path, "waiting")
+    if rank is None or rank.first:  # the one that mirrors
+        check_tracking(config)
     prepare_data([config])
     if rank:
         return _as_rank(job, rank)

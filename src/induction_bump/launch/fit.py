@@ -20,20 +20,22 @@ _FILES_BYTES = 5 * 8_000
 """Schemas and metadata of a snapshot's files."""
 
 
-def check(config: RunConfig, corpus: Corpus, directory: Path) -> int:
-    """Bytes that the run will write. Raises ConfigError for a probe that cannot be drawn or a disk without room."""
+def check_probes(config: RunConfig, corpus: Corpus) -> None:
+    """Raises ConfigError for a probe that cannot be drawn from the corpus."""
     try:
         Probes.draw(corpus, config.data.context, config.measures)
     except ProbeError as error:
         raise ConfigError(str(error)) from None
-    needed = forecast(config, corpus.vocab_size)
+
+
+def check_room(needed: int, directory: Path) -> None:
+    """Raises ConfigError where the disk of `directory` has less room than the bytes that are needed."""
     there = shutil.disk_usage(_existing(directory)).free
     if needed > there:
         raise ConfigError(
-            f"paths.runs: the run needs about {needed / 1e6:,.0f} MB and {there / 1e6:,.0f} MB are free; "
+            f"paths.runs: about {needed / 1e6:,.0f} MB will be written and {there / 1e6:,.0f} MB are free; "
             f"thin out snapshots.weights, or set snapshots.save_weights=false"
         )
-    return needed
 
 
 def forecast(config: RunConfig, vocab_size: int) -> int:

@@ -4,10 +4,10 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from induction_bump.config.resolve import load
+from induction_bump.data.cores import available_cores
 from induction_bump.launch.watch import Watched
 from induction_bump.training.options import RunConfig
 
@@ -61,13 +61,3 @@ class Job:
 def threads_per_process(config: RunConfig, cores: int | None = None) -> int:
     """`devices.threads`, or an equal share of the cores that this process may use."""
     return config.devices.threads or max(1, (cores or available_cores()) // config.devices.count)
-
-
-def available_cores() -> int:
-    """Cores that this process may use, by its affinity and by the quota of its control group."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no control groups, or no quota ("max")
-        return cores

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from induction_bump.config.errors import ConfigError
 from induction_bump.training.options import RunConfig
@@ -14,7 +15,7 @@ class Rank:
 
     number: int
     world: int
-    starter: str
+    starter: Literal["torchrun", "slurm"]
 
     @property
     def first(self) -> bool:
@@ -31,7 +32,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Rank | None
     # A batch script has SLURM_NTASKS too, but is no task of a step.
     tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
     if "SLURM_PROCID" in environment and tasks > 1:
-        return Rank(int(environment["SLURM_PROCID"]), tasks, "SLURM")
+        return Rank(int(environment["SLURM_PROCID"]), tasks, "slurm")
     return None
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from induction_bump.records.derived import read_phase_changes
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.schema import RecordsError, RunInfo
 
@@ -24,7 +24,7 @@ class Standing:
     run: str
     """Name of its directory."""
     state: str
-    """running, interrupted, finished, preempted, failed, or waiting: part of a sweep and not begun."""
+    """running, interrupted, finished, preempted, failed, unreadable, or waiting: part of a sweep and not begun."""
     step: int
     total_steps: int
     tokens_per_second: float | None = None
@@ -33,23 +33,24 @@ class Standing:
     last_event: str | None = None
     """The latest event that `bump locate` found, with the tokens at which it was complete."""
     message: str | None = None
-    """Why it failed."""
+    """Why it failed or cannot be read."""
 
 
 def status(path: Path) -> list[Standing]:
     """The run at `path`, or every run of the study there and every cell of its sweeps that has not begun.
 
-    Raises RecordsError where there is neither.
+    What cannot be read is a row that says so, and hides nothing else. Raises RecordsError where there is no row.
     """
-    waiting = _cells(path)
+    waiting, unreadable = _cells(path)
     try:
         begun = [_standing(run) for run in find_runs(path)]
     except RecordsError:
-        if not waiting:
+        if not waiting and not unreadable:
             raise
         begun = []
     names = {each.run for each in begun}
-    return begun + [Standing(name, "waiting", 0, total) for name, total in waiting.items() if name not in names]
+    begun += [Standing(name, "waiting", 0, total) for name, total in waiting.items() if name not in names]
+    return begun + unreadable
 
 
 def table(rows: Sequence[Standing]) -> str:
@@ -64,9 +65,9 @@ def table(rows: Sequence[Standing]) -> str:
 def _standing(run: RunDirectory) -> Standing:
     try:
         info, state = run.info, run.status
+        step, speed = _progress(run)
     except RecordsError as error:
         return Standing(run.path.name, "unreadable", 0, 0, message=str(error))
-    step, speed = _progress(run)
     left = None
     if state == "running" and speed:
         left = (info.total_steps - step) * info.tokens_per_step / speed
@@ -77,7 +78,7 @@ def _progress(run: RunDirectory) -> tuple[int, float | None]:
     """The last committed step, and the median of the recent tokens per second."""
     try:
         training = run.table("training")
-    except RecordsError:  # a file was compacted away between being listed and being read
+    except RecordsError:  # a run that starts again removes its files, perhaps between our listing and reading them
         training = run.table("training")
     if not training.num_rows:
         return 0, None
@@ -89,7 +90,10 @@ def _progress(run: RunDirectory) -> tuple[int, float | None]:
 def _last_event(run: RunDirectory, info: RunInfo) -> str | None:
     for path in (run.path / "phase_changes.parquet", run.path.parent / "phase_changes.parquet"):
         if path.is_file():
-            rows = pq.read_table(path).to_pylist()
+            try:
+                rows = read_phase_changes(path).to_pylist()
+            except RecordsError:
+                continue
             found = [row for row in rows if row["found"] and row["run_id"] == info.run_id]
             if found:
                 last = max(found, key=lambda row: row["tokens_high"] or 0)
@@ -97,13 +101,18 @@ def _last_event(run: RunDirectory, info: RunInfo) -> str | None:
     return None
 
 
-def _cells(path: Path) -> dict[str, int]:
-    """Directory name and length in steps of every cell that the study's sweeps were to run."""
+def _cells(path: Path) -> tuple[dict[str, int], list[Standing]]:
+    """Directory name and length in steps of every cell that the study's sweeps were to run, and what is unreadable."""
     cells: dict[str, int] = {}
+    unreadable: list[Standing] = []
     for file in sorted((path / METADATA).glob("*.json")):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        cells |= {cell["run"]: cell["total_steps"] for cell in content["cells"]}
-    return cells
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            cells |= {str(cell["run"]): int(cell["total_steps"]) for cell in content["cells"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = f"{file}: not the plan of a sweep ({type(error).__name__}: {error})"
+            unreadable.append(Standing(f"{METADATA}/{file.name}", "unreadable", 0, 0, message=reason))
+    return cells, unreadable
 
 
 def _cells_of(row: Standing) -> tuple[str, ...]:

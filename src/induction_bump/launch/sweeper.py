@@ -95,7 +95,10 @@ class CheckedSweeper(Sweeper):
             cells.setdefault(job.run_id, Cell(list(overrides), config, job))
         if len(studies) > 1:
             raise ConfigError(f"study: the runs of a sweep belong to one study, not to {', '.join(sorted(studies))}")
-        cell.prepare_data(c.config for c in cells.values() if not cell.is_finished(RunDirectory(c.job.path)))
+        to_run = [c.config for c in cells.values() if not cell.is_finished(RunDirectory(c.job.path))]
+        for config in to_run:
+            cell.check_tracking(config)
+        cell.prepare_data(to_run)
         return list(cells.values())
 
     def _write_metadata(self, cells: Sequence[Cell], arguments: list[str]) -> Path:

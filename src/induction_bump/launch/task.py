@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from induction_bump.config.errors import ConfigError
+from induction_bump.config.identity import slug
 from induction_bump.config.resolve import resolve
 from induction_bump.data.errors import CorpusError
 from induction_bump.launch import cell
-from induction_bump.launch.outcome import Outcome
+from induction_bump.launch.outcome import Outcome, explain_failure
+from induction_bump.records.schema import RecordsError
+from induction_bump.training.options import RunConfig
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,13 +28,22 @@ class Task:
         self.started = False
 
     def __call__(self, composed: "DictConfig") -> Outcome:
-        """One run. A user's mistake is an outcome too: Hydra would print the overrides beside an exception."""
+        """One run. What keeps it from starting is an outcome too: Hydra would print the overrides beside it."""
+        from hydra.core.hydra_config import HydraConfig
+
         self.started = True
+        choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
         try:
-            outcome = cell.run(resolve(composed), self.environment)
+            outcome = self._run(resolve(composed, choices))
         except (ConfigError, CorpusError) as error:
             outcome = Outcome("", "", "refused", str(error))
         if outcome.status == "failed":
             print(f"{Path(outcome.path).name}: failed", flush=True)
         self.outcomes.append(outcome)
         return outcome
+
+    def _run(self, config: RunConfig) -> Outcome:
+        try:
+            return cell.run(config, self.environment)
+        except (OSError, RecordsError) as error:  # of this run alone, perhaps: the other cells of a sweep go on
+            return Outcome("", str(cell.study_directory(config) / slug(config)), "failed", explain_failure(error))

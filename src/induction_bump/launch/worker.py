@@ -5,6 +5,7 @@ the only one that writes. How a run ended stands in `run.json`; where that canno
 exit code means nothing beyond that: torchrun turns every code into 1.
 """
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -53,7 +54,7 @@ def work(job: Job, rank: Rank | None) -> Outcome:
     config, run = job.typed, RunDirectory(job.path)
     try:
         if rank and not rank.first:
-            return _train(job, config, run)
+            return _train(job, config, run, rank)
         _check_devices(config)
         lock = RunLock(run.path)
         lock.acquire(timeout=LOCK_SECONDS)
@@ -83,7 +84,7 @@ def _write(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) ->
     with _logging_to(run.path / "log.txt"), _companion(run):
         _log.info("run %s, generation %d: %s", info.run_id, info.generation, job.path)
         try:
-            outcome = _train(job, config, run)
+            outcome = _train(job, config, run, rank)
         except Exception as error:
             message = explain_failure(error)
             _log.exception("failed: %s", message)
@@ -96,31 +97,44 @@ def _write(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) ->
         return outcome
 
 
-def _train(job: Job, config: RunConfig, run: RunDirectory) -> Outcome:
+def _train(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) -> Outcome:
     from induction_bump.training.train import train  # torch starts to load here
 
-    trained = train(config, run, stop.requested)
+    trained = train(config, run, stop.requested, rank.starter if rank else "none")
     return Outcome(job.run_id, job.path, "preempted" if trained.stopped else "finished", recorded=True)
 
 
 def _check_devices(config: RunConfig) -> None:
-    """Raises ConfigError where CUDA devices are asked for that are not there."""
+    """Raises ConfigError where CUDA devices are asked for that are not there; `auto` without any means the CPU."""
     devices = config.devices
-    if devices.accelerator != "cuda" and devices.count == 1:
+    if devices.accelerator == "cpu" or (devices.accelerator == "auto" and devices.count == 1):
         return
     import torch
 
     there = torch.cuda.device_count()
-    if devices.accelerator == "cuda" and there < devices.count:
+    if there < devices.count and (there or devices.accelerator == "cuda"):
         raise ConfigError(
-            f"devices.accelerator=cuda, devices.count={devices.count}: this machine has {there} CUDA devices"
+            f"devices.accelerator={devices.accelerator}, devices.count={devices.count}: "
+            f"this machine has {there} CUDA devices"
         )
+
+
+class _LogFile(logging.FileHandler):
+    """A log that says nothing on the terminal, and stops nothing, where it cannot be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Drop the record: on a full disk the launcher tells what happened, in one line."""
+
+    def close(self) -> None:
+        """Close it, with or without what could not be written."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 @contextmanager
 def _logging_to(path: Path) -> Generator[None, None, None]:
     """Append Python's log and warnings to a file of the run."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     level, shown = root.level, warnings.showwarning
@@ -145,6 +159,10 @@ def _companion(run: RunDirectory) -> Generator[None, None, None]:
     process = companion.start(run.path)
     try:
         yield
+    except BaseException:
+        if process:  # `run.json` may have no outcome, and then it would wait for one
+            process.terminate()
+        raise
     finally:
         if process:
             _await_companion(process)

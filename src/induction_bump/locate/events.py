@@ -80,6 +80,10 @@ class Event:
         return self.low, self.high
 
 
+NO_SNAPSHOT = "no snapshot yet"
+"""The rule of every event of a run that has measured nothing."""
+
+
 class _NotApplicableError(Exception):
     """This run cannot have the event; the message is the reason."""
 
@@ -100,7 +104,7 @@ def find_events(run: RunDirectory) -> list[Event]:
     events = []
     for name in EVENTS:
         if reading.scalars.empty:
-            events.append(Event(name, "not_applicable", "no snapshot yet"))
+            events.append(Event(name, "not_applicable", NO_SNAPSHOT))
             continue
         try:
             events.append(searches[name]())

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from induction_bump.locate.events import Event
+from induction_bump.locate.events import NO_SNAPSHOT, Event
 from induction_bump.locate.formats import format_ends, format_tokens
 from induction_bump.locate.run import Located, LocatedRun, describe_heads, describe_interval, find
 
@@ -44,10 +44,16 @@ def _compared(run: LocatedRun, name: str, reference: LocatedRun | None) -> str:
     if reference and _has_bump(run):
         return f"{_when(run.event('icl'), reference.event('icl'))} in the {name}: {_bump(run)}"
     icl, heads = run.event("icl"), run.event("prefix_matching")
+    if icl.rule == NO_SNAPSHOT:
+        return f"Nothing measured yet in the {name} ({run.status})"
+    unknown = icl.verdict == "not_applicable"
     best = "" if heads.after is None else f" (best head's prefix matching at the end: {heads.after:.2f})"
     if icl.found or heads.found:
-        there, missing = (icl, "no induction head") if icl.found else (heads, "no change of in-context learning")
+        change = f"in-context learning is unknown: {icl.rule}" if unknown else "no change of in-context learning"
+        there, missing = (icl, "no induction head") if icl.found else (heads, change)
         return f"Half a bump in the {name}: {there.name} at {describe_interval(there)} tokens, but {missing}{best}"
+    if unknown:
+        return f"Unknown in the {name}: {icl.rule}{best}"
     if "right_censored" in (icl.verdict, heads.verdict):
         return f"No bump so far in the {name}: {run.status}, read up to {format_tokens(run.tokens)} tokens{best}"
     return f"None in the {name}{best}"

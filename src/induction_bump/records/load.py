@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from induction_bump.records.derived import read_phase_changes
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.schema import PHASE_CHANGES, RecordsError
 
@@ -72,11 +72,14 @@ class Records:
 
     @cached_property
     def phase_changes(self) -> pd.DataFrame:
-        """What `bump locate` wrote for this path; for a study it never read, what it wrote for the runs."""
+        """What `bump locate` wrote for this path; for a study it never read, what it wrote for the runs.
+
+        Raises RecordsError for a damaged file.
+        """
         files = [self.path / "phase_changes.parquet"]
         if not files[0].is_file():
             files = [run.path / "phase_changes.parquet" for run in self.directories]
-        tables = [pq.read_table(file) for file in files if file.is_file()]
+        tables = [read_phase_changes(file) for file in files if file.is_file()]
         return (pa.concat_tables(tables) if tables else PHASE_CHANGES.empty_table()).to_pandas()
 
     def read(
@@ -92,7 +95,7 @@ class Records:
         """
         parts = []
         for run in self.directories:
-            if runs is None or run.info.run_id in runs:
+            if runs is None or run.info.run_id in ([runs] if isinstance(runs, str) else runs):
                 part = run.table(table, steps)
                 for column, wanted in equals.items():
                     if column not in part.column_names:

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from induction_bump.locate.formats import format_ends, format_interval
+from induction_bump.records.derived import read_phase_changes
 from induction_bump.records.directory import RunDirectory
-from induction_bump.records.schema import PHASE_CHANGES, RecordsError
 from induction_bump.report.contents import RunContents
 
 State = Literal["found", "at_start", "open", "not_found", "not_applicable"]
@@ -103,14 +100,8 @@ def read(path: Path, runs: Sequence[RunDirectory]) -> dict[str, list[Event]]:
 def _read_file(path: Path) -> dict[str, list[Event]]:
     if not path.is_file():
         return {}
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise RecordsError(f"{path}: {str(error).splitlines()[0]}") from None
-    if missing := [name for name in PHASE_CHANGES.names if name not in table.column_names]:
-        raise RecordsError(f"{path}: columns {missing} are missing")
     located: dict[str, list[Event]] = {}
-    for row in table.to_pylist():
+    for row in read_phase_changes(path).to_pylist():
         located.setdefault(row["run_id"], []).append(_event(row))
     return located
 

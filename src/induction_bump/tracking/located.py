@@ -4,8 +4,8 @@ import hashlib
 import json
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from induction_bump.records.derived import read_phase_changes
 from induction_bump.records.directory import RunDirectory
 
 
@@ -13,13 +13,13 @@ def located_summary(run: RunDirectory) -> dict[str, bool | int | float | str]:
     """`bump/<event>/<column>` for each located event; empty while nothing has been located.
 
     A run is located by itself or with its study; what was written for the run itself comes first.
+    Raises RecordsError for a damaged file.
     """
     run_id = run.info.run_id
     for directory in (run.path, run.path.parent):
         file = directory / "phase_changes.parquet"
         if file.is_file():
-            table = pq.read_table(file)
-            rows = table.filter(pc.field("run_id") == run_id).to_pylist()
+            rows = read_phase_changes(file).filter(pc.field("run_id") == run_id).to_pylist()
             if rows:
                 return {
                     f"bump/{row['event']}/{column}": value
