@@ -9,13 +9,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && command -v $$p && break; done)
 TORCH ?= pinned
 BIN := .venv/bin
+# the build backend is pinned like everything else
+export PIP_CONSTRAINT = $(CURDIR)/.venv/constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help bump test test-slow check format benchmarks clean
 
 help:
 	@echo 'make bump        train three small models, locate the induction bump, draw the report (4 minutes)'
-	@echo 'make test        everything that continuous integration checks'
+	@echo 'make test        style, types and the tests that do not take minutes'
 	@echo 'make test-slow   tests that take minutes'
 	@echo 'make check       style, types and the direction of imports'
 	@echo 'make benchmarks  speed and memory, as tables'
@@ -65,6 +67,8 @@ benchmarks: .venv/ready
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/bump train -m +sweeps=quickstart
+	$(BIN)/python benchmarks/snapshots.py runs/quickstart
 
 clean:
 	rm -rf .venv
