@@ -24,7 +24,7 @@ def test_the_forecast_is_from_above_and_not_absurd(tmp_path: Path) -> None:
     config = config_of(
         tmp_path / "cache",
         model={"d_model": 128},
-        snapshots={"measures": {"every": "1step"}},
+        snapshots={"measures": {"every": "10step"}},
         training={"length": "60step"},
     )
     run = begin(tmp_path / "run", config)

@@ -113,7 +113,8 @@ class RunDirectory:
     def begin(self, config: Mapping[str, Any], info: RunInfo) -> None:
         """Start the run: write config.yaml, then run.json, which makes it exist."""
         self.path.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        # escaped: with allow_unicode some characters (U+0085) come back as others
+        text = yaml.safe_dump(dict(config), sort_keys=False)
         replace_atomically(self.path / "config.yaml", lambda p: p.write_text(text, encoding="utf-8"))
         self._write_info(info)
 
