@@ -74,11 +74,10 @@ class Snapshots(pl.Callback):
         try:
             with _exact_float32(model.W_E.device.type):
                 measured = take(model, self.probes, self.config.measures)
+                if step == 0:
+                    add_nulls(measured, self.null99(model.W_E.device))
         except NotFiniteError as error:
             raise LossNotFiniteError(f"at step {step} {error}; everything before it is kept") from None
-        if step == 0:
-            with _exact_float32(model.W_E.device.type):
-                add_nulls(measured, self.null99(model.W_E.device))
         return tables_of(measured, self.run.info.run_id, step, step * self.config.tokens_per_step)
 
 
