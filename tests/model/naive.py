@@ -1,15 +1,25 @@
 """A transformer written with loops over heads and positions, straight from the definitions, in float64."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from induction_bump.model.transformer import Attention, Transformer
 
+OnHead = Callable[[int, int, Tensor, Tensor], Tensor]
+"""Called with layer, head, mixed values z (T × K) and pattern (T × T); returns the z to go on with."""
+Patterns = dict[tuple[int, int], Tensor]
 
-def naive_logits(model: Transformer, tokens: Tensor) -> Tensor:
-    """Logits of one sequence, T × V."""
+
+def naive_logits(
+    model: Transformer,
+    tokens: Tensor,
+    on_head: OnHead = lambda layer, head, z, pattern: z,
+    given: Patterns | None = None,
+) -> Tensor:
+    """Logits of one sequence, T × V; with `given` patterns instead of those that queries and keys make."""
     o = model.options
     p = {name: value.detach().double() for name, value in model.named_parameters()}
     x = p["W_E"][tokens].clone()
@@ -17,9 +27,13 @@ def naive_logits(model: Transformer, tokens: Tensor) -> Tensor:
     if o.positions == "learned":
         x = x + p["W_pos"][:T]
     for index, sublayer in enumerate(model.sublayers):
+        layer = o.sublayers[:index].count("s")
         own = {n.removeprefix(f"sublayers.{index}."): v for n, v in p.items() if n.startswith(f"sublayers.{index}.")}
         read = _norm(x, own.get("norm.gain"), own.get("norm.bias"), o.norm)
-        written = _attention(read, own, o) if isinstance(sublayer, Attention) else _feed_forward(read, own, o)
+        if isinstance(sublayer, Attention):
+            written = _attention(read, own, o, layer, on_head, given)
+        else:
+            written = _feed_forward(read, own, o)
         x = x + written
     out = _norm(x, p.get("norm.gain"), p.get("norm.bias"), o.norm)
     logits = out @ (p["W_E"].T if o.tied else p["W_U"])
@@ -37,7 +51,7 @@ def _norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, kind: str) -> Ten
     return out if bias is None else out + bias
 
 
-def _attention(read: Tensor, w: dict[str, Tensor], o) -> Tensor:
+def _attention(read: Tensor, w: dict[str, Tensor], o, layer: int, on_head: OnHead, given: Patterns | None) -> Tensor:
     T, D = read.shape
     written = torch.zeros(T, D, dtype=torch.float64)
     for h in range(o.n_heads):
@@ -60,12 +74,26 @@ def _attention(read: Tensor, w: dict[str, Tensor], o) -> Tensor:
         if o.positions == "rotary":
             qs = [_rotated(q, i, K, o.rotary_base) for i, q in enumerate(qs)]
             ks = [_rotated(k, i, K, o.rotary_base) for i, k in enumerate(ks)]
+        pattern = torch.zeros(T, T, dtype=torch.float64)
         for i in range(T):
-            scores = [float(qs[i] @ ks[j]) / math.sqrt(K) for j in range(i + 1)]
+            scores = [float(qs[i] @ ks[j]) / math.sqrt(K) + _clamp(o, layer, h, i, j) for j in range(i + 1)]
             weights = [math.exp(s - max(scores)) for s in scores]
-            mixed = sum(a / sum(weights) * vs[j] for j, a in enumerate(weights))
-            written[i] += mixed @ w["W_O"][h]
+            for j, a in enumerate(weights):
+                pattern[i, j] = a / sum(weights)
+        if given is not None:
+            pattern = given[layer, h]
+        z = torch.stack([sum(pattern[i, j] * vs[j] for j in range(i + 1)) for i in range(T)])
+        if any((c.layer, c.head, c.kind) == (layer, h, "zero") for c in o.clamps):
+            z = torch.zeros_like(z)
+        written += on_head(layer, h, z, pattern) @ w["W_O"][h]
     return written + w["b_O"] if o.biases else written
+
+
+def _clamp(o, layer: int, head: int, i: int, j: int) -> float:
+    """The bias of clamps on the score of query i and key j."""
+    places = {"previous": i - 1, "second_previous": i - 2, "first": 0}
+    mine = (c for c in o.clamps if (c.layer, c.head) == (layer, head))
+    return sum(c.strength for c in mine if places.get(c.kind, -1) == j)
 
 
 def _rotated(x: Tensor, position: int, K: int, base: float) -> Tensor:

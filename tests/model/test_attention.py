@@ -20,7 +20,8 @@ def pattern_of(q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor | None = Non
 @pytest.mark.parametrize("biased", [False, True])
 def test_kernels_agree_with_and_without_a_bias_on_the_scores(biased: bool) -> None:
     q, k, v = qkv()
-    bias = torch.randn(3, 7, 7) if biased else None
+    # one that is made for a longer context, as clamps are
+    bias = torch.randn(3, 9, 9).masked_fill(torch.ones(9, 9).triu(1) > 0, -torch.inf) if biased else None
     fused = attend(q, k, v, bias=bias)
     explicit = attend(q, k, v, bias=bias, read_pattern=lambda name, tensor: tensor)
     torch.testing.assert_close(fused, explicit, atol=1e-6, rtol=1e-5)
@@ -29,7 +30,8 @@ def test_kernels_agree_with_and_without_a_bias_on_the_scores(biased: bool) -> No
 @pytest.mark.parametrize("biased", [False, True])
 def test_bfloat16_goes_in_and_comes_out(biased: bool) -> None:
     q, k, v = (x.bfloat16() for x in qkv())
-    bias = torch.randn(3, 7, 7) if biased else None
+    # one that is made for a longer context, as clamps are
+    bias = torch.randn(3, 9, 9).masked_fill(torch.ones(9, 9).triu(1) > 0, -torch.inf) if biased else None
     with torch.autocast("cpu", torch.bfloat16):
         z = attend(q, k, v, bias=bias)
     assert z.dtype == torch.bfloat16
@@ -38,7 +40,7 @@ def test_bfloat16_goes_in_and_comes_out(biased: bool) -> None:
 
 def test_a_bias_towards_the_previous_token_makes_a_previous_token_head() -> None:
     q, k, v = qkv()
-    bias = torch.zeros(3, 7, 7)
+    bias = torch.full((7, 7), -torch.inf).triu(1).repeat(3, 1, 1)
     bias[1].diagonal(-1).fill_(50.0)
     z = attend(q, k, v, bias=bias)
     torch.testing.assert_close(z[:, 1:, 1], v[:, :-1, 1], atol=1e-5, rtol=1e-4)

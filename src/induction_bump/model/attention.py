@@ -49,7 +49,8 @@ def attend(
 ) -> Heads:
     """Mix values by causal softmax attention, explicitly where `read_pattern` is given, else fused.
 
-    `bias` is added to the pre-softmax scores (a clamp on chosen heads). Returns B T H K.
+    `bias` is added to the pre-softmax scores (a clamp on chosen heads) and is −∞ where j is later than i, for as many
+    positions or more. Returns B T H K.
     """
     if read_pattern is None:
         # on CPU the backward pass of the fused kernel takes three times as long in bfloat16 as in float32
@@ -57,13 +58,16 @@ def attend(
         heads_first = [(x.float() if slow else x).transpose(1, 2) for x in (q, k, v)]
         mask = None
         if bias is not None:
-            future = torch.ones(bias.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-            mask = bias.masked_fill(future, -torch.inf).to(heads_first[0].dtype)
+            mask = bias[:, : q.shape[1], : k.shape[1]].to(heads_first[0].dtype)
         with torch.autocast(q.device.type, enabled=False) if slow else nullcontext():
             mixed = F.scaled_dot_product_attention(*heads_first, attn_mask=mask, is_causal=bias is None)
         return mixed.transpose(1, 2).to(q.dtype)
     scores = read_pattern("scores", pre_softmax_scores(q, k, bias=bias))
-    pattern = read_pattern("pattern", scores.softmax(-1))
+    return mix(read_pattern("pattern", scores.softmax(-1)), v)
+
+
+def mix(pattern: Pattern, v: Heads) -> Heads:
+    """Values mixed by an attention pattern: B H Q T and B T H K → B Q H K."""
     return torch.einsum("bhqt,bthk->bqhk", pattern, v)
 
 

@@ -4,11 +4,26 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from induction_bump.options import Positive, PositiveFloat, options
+from induction_bump.options import NonNegative, Positive, PositiveFloat, options
 
 Positions = Literal["shortformer", "rotary", "learned", "none"]
 Norm = Literal["layernorm", "rmsnorm", "none"]
 Activation = Literal["gelu", "relu", "solu"]
+
+
+@options
+class Clamp:
+    """A treatment of one head, in force while the model trains and while it is measured (Howe 2026)."""
+
+    layer: NonNegative
+    """Attention layer, from 0."""
+    head: NonNegative
+    """Head of that layer, from 0."""
+    kind: Literal["previous", "second_previous", "first", "zero"]
+    """`previous`, `second_previous`, `first`: a bias on the scores towards i − 1, i − 2 or position 0; `zero`: the
+    head's output is held at 0."""
+    strength: float = 8.0
+    """The bias on the pre-softmax score, in nats; `zero` has none."""
 
 
 @options
@@ -41,6 +56,8 @@ class ModelOptions:
     """Biases in attention and feed-forward projections, norms and unembedding."""
     rotary_base: PositiveFloat = 10_000.0
     """Base of the rotary frequencies."""
+    clamps: tuple[Clamp, ...] = ()
+    """Heads that are not left to training alone."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelOptions":
@@ -52,7 +69,23 @@ class ModelOptions:
             raise ValueError(f"positions=rotary needs an even d_head, not {self.width_of_head}")
         if self.positions == "shortformer" and self.d_model % 2:
             raise ValueError(f"positions=shortformer needs an even d_model, not {self.d_model}")
+        self._check_clamps()
         return self
+
+    def _check_clamps(self) -> None:
+        kinds: dict[tuple[int, int], set[str]] = {}
+        for clamp in self.clamps:
+            name = f"clamps: L{clamp.layer}H{clamp.head}"
+            if clamp.layer >= self.n_attention or clamp.head >= self.n_heads:
+                raise ValueError(
+                    f"{name} does not exist; this model has {self.n_attention} attention layers of {self.n_heads} heads"
+                )
+            there = kinds.setdefault((clamp.layer, clamp.head), set())
+            if clamp.kind in there:
+                raise ValueError(f"{name} has two clamps of the kind {clamp.kind}")
+            there.add(clamp.kind)
+            if "zero" in there and len(there) > 1:
+                raise ValueError(f"{name} is held at zero, where a bias on its scores does nothing")
 
     @property
     def width_of_head(self) -> int:

@@ -7,6 +7,7 @@ Notable features:
 - smeared keys, one scalar per head, applied before rotation;
 - d_head free of d_model / n_heads; tied or untied unembedding; with or without biases;
 - weights kept per head, W_Q[d, h, k], W_O[h, k, d], so that a head's circuits are slices;
+- clamps: chosen heads with a bias on their scores, or held at zero, in training and in measurement alike;
 - every activation is read and replaced through one mechanism, the `tap` argument of `forward`.
 
 Shapes: B batch, T positions, D d_model, H heads, K d_head, M d_mlp, V vocabulary.
@@ -23,11 +24,13 @@ from torch import Tensor, nn
 from induction_bump.model.attention import (
     ReadPattern,
     attend,
+    mix,
     rotary_tables,
     rotate,
     sinusoids,
     smear,
 )
+from induction_bump.model.clamps import held_at_zero, score_biases
 from induction_bump.model.init import initialise
 from induction_bump.model.options import ModelOptions
 
@@ -40,7 +43,8 @@ class Site:
 
     | name | shape | what |
     |---|---|---|
-    | `residual` | B T D | before sublayer `layer`; before the final norm at layer = number of sublayers |
+    | `residual` | B T D | before sublayer `sublayer`; before the final norm at sublayer = number of sublayers |
+    | `scale` | B T 1 | what that norm multiplies by, 1/σ of its input; nowhere with norm `none` |
     | `q`, `k` | B T H K | as attention uses them: smeared and rotated |
     | `v` | B T H K | values |
     | `scores` | B H T T | pre-softmax |
@@ -67,6 +71,9 @@ class Tap:
 
     names: frozenset[str]
     at: Callable[[Site, Tensor], Tensor | None]
+    given: Callable[[Site], Tensor | None] = lambda site: None
+    """Asked for the `pattern` of each attention layer: where it returns one, queries, keys and scores are not computed
+    and nothing is read of them. What is recorded once is thus used again at the cost of the values alone."""
 
     def __call__(self, site: Site, tensor: Tensor) -> Tensor:
         """The tensor to go on with at `site`."""
@@ -89,6 +96,10 @@ class Positions:
     """By attention layer: a bias on the pre-softmax scores."""
 
 
+EPSILON = 1e-5
+"""Added to the variance by every norm."""
+
+
 class Norm(nn.Module):
     """LayerNorm or RMSNorm with a gain, and with a bias where the model has biases; `none` passes through."""
 
@@ -99,13 +110,22 @@ class Norm(nn.Module):
             self.gain = nn.Parameter(torch.empty(options.d_model))
         self.bias = nn.Parameter(torch.empty(options.d_model)) if options.biases and self.kind == "layernorm" else None
 
-    def forward(self, x: Residual) -> Residual:
-        """Normalise the last axis; ε = 1e-5."""
+    def forward(self, x: Residual, tap: Tap, sublayer: int, layer: int = -1) -> Residual:
+        """Normalise the last axis; `sublayer` and `layer` say where, for whoever reads or replaces the scale."""
+        if self.kind == "none":
+            return x
+        if "scale" in tap.names:
+            x = self.centred(x)
+            scale = (x.square().mean(-1, keepdim=True) + EPSILON).rsqrt()
+            normal = x * tap(Site("scale", sublayer, layer), scale) * self.gain
+            return normal if self.bias is None else normal + self.bias
         if self.kind == "layernorm":
-            return F.layer_norm(x, x.shape[-1:], self.gain, self.bias, eps=1e-5)
-        if self.kind == "rmsnorm":
-            return F.rms_norm(x, x.shape[-1:], self.gain, eps=1e-5)
-        return x
+            return F.layer_norm(x, x.shape[-1:], self.gain, self.bias, eps=EPSILON)
+        return F.rms_norm(x, x.shape[-1:], self.gain, eps=EPSILON)
+
+    def centred(self, x: Tensor) -> Tensor:
+        """What a LayerNorm does to its input before it scales it: take the mean of the last axis away."""
+        return x - x.mean(-1, keepdim=True) if self.kind == "layernorm" else x
 
 
 class Attention(nn.Module):
@@ -130,8 +150,20 @@ class Attention(nn.Module):
 
     def forward(self, x: Residual, positions: Positions, tap: Tap) -> Residual:
         """What the sublayer writes: B T D → B T D."""
-        read = self.norm(x)
-        read_qk = read if positions.added_to_qk is None else read + positions.added_to_qk[: x.shape[1]].to(read.dtype)
+        read = self.norm(x, tap, self.sublayer, self.layer)
+        pattern = tap.given(self._site("pattern"))
+        mixed = self._attend(read, positions, tap) if pattern is None else mix(pattern, self._values(read, tap))
+        return self.write(tap(self._site("z"), mixed))
+
+    def write(self, z: Float[Tensor, "B T H K"]) -> Residual:
+        """What heads write that mixed the values `z`: B T H K → B T D."""
+        written = z.flatten(2) @ self.W_O.flatten(0, 1)  # (B, T, H·K) → (B, T, D)
+        return written + self.b_O if self.biases else written
+
+    def _attend(self, read: Residual, positions: Positions, tap: Tap) -> Float[Tensor, "B T H K"]:
+        read_qk = (
+            read if positions.added_to_qk is None else read + positions.added_to_qk[: read.shape[1]].to(read.dtype)
+        )
         q, k, v = self._project(read_qk, read)  # (B, T, H, K) each
         if self.alpha is not None:
             k = smear(k, self.alpha)
@@ -139,9 +171,11 @@ class Attention(nn.Module):
             q, k = rotate(q, positions.rotary), rotate(k, positions.rotary)
         q, k, v = tap(self._site("q"), q), tap(self._site("k"), k), tap(self._site("v"), v)
         bias = positions.score_bias.get(self.layer)
-        z = tap(self._site("z"), attend(q, k, v, bias=bias, read_pattern=self._pattern_reader(tap)))
-        written = z.flatten(2) @ self.W_O.flatten(0, 1)  # (B, T, H·K) → (B, T, D)
-        return written + self.b_O if self.biases else written
+        return attend(q, k, v, bias=bias, read_pattern=self._pattern_reader(tap))
+
+    def _values(self, read: Residual, tap: Tap) -> Float[Tensor, "B T H K"]:
+        v = (read @ self.W_V.flatten(1)).unflatten(-1, self.W_V.shape[1:])
+        return tap(self._site("v"), v + self.b_V if self.biases else v)
 
     def _project(self, read_qk: Residual, read_v: Residual) -> tuple[Tensor, Tensor, Tensor]:
         H, K = self.W_Q.shape[1:]
@@ -185,7 +219,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Residual, positions: Positions, tap: Tap) -> Residual:
         """What the sublayer writes: B T D → B T D."""
-        hidden = self.norm(x) @ self.W_in
+        hidden = self.norm(x, tap, self.sublayer) @ self.W_in
         if self.biases:
             hidden = hidden + self.b_in
         hidden = tap(Site("hidden", self.sublayer, -1), activate(hidden, self.activation))
@@ -231,11 +265,14 @@ class Transformer(nn.Module):
         elif options.positions == "shortformer":
             tables = sinusoids(context, D)
         self.register_buffer("position_tables", tables, persistent=False)
+        for layer, bias in score_biases(options, context).items():
+            self.register_buffer(f"score_bias_{layer}", bias, persistent=False)
+        self._held_at_zero = held_at_zero(options)
         initialise(dict(self.named_parameters()), options, seed)
 
     def forward(self, tokens: Int[Tensor, "B T"], tap: Tap = _SILENT) -> Float[Tensor, "B T V"]:
         """Logits for the token after each position. Raises ValueError for more positions than the context has."""
-        return self.unembed(self.run(self.embed(tokens), tap))
+        return self.unembed(self.run(self.embed(tokens), tap), tap)
 
     def embed(self, tokens: Int[Tensor, "B T"]) -> Residual:
         """The residual stream before the first sublayer."""
@@ -250,7 +287,7 @@ class Transformer(nn.Module):
 
         Starting late is how an intervention on one layer pays only for what lies after it.
         """
-        positions = self._positions()
+        positions, tap = self._positions(), self._holding(tap)
         end = len(self.sublayers) if stop is None else stop
         for index in range(start, end):
             sublayer = self.sublayers[index]
@@ -259,9 +296,13 @@ class Transformer(nn.Module):
             x = x + tap(Site("written", index, layer), sublayer(x, positions, tap))
         return tap(Site("residual", end, -1), x) if end == len(self.sublayers) else x
 
-    def unembed(self, x: Residual) -> Float[Tensor, "B T V"]:
+    def unembed(self, x: Residual, tap: Tap = _SILENT) -> Float[Tensor, "B T V"]:
         """Logits from the residual stream after the last sublayer."""
-        logits = self.norm(x) @ self.unembedding
+        return self.logits(self.norm(x, tap, len(self.sublayers)))
+
+    def logits(self, normed: Residual) -> Float[Tensor, "B T V"]:
+        """Logits from what the final norm gives."""
+        logits = normed @ self.unembedding
         return logits if self.b_U is None else logits + self.b_U
 
     @property
@@ -273,11 +314,32 @@ class Transformer(nn.Module):
         """The attention sublayers, in order of their layer."""
         return (s for s in self.sublayers if isinstance(s, Attention))
 
+    def score_bias(self, layer: int) -> Float[Tensor, "H T T"] | None:
+        """What clamps add to the pre-softmax scores of an attention layer, −∞ where j is later than i; None without."""
+        return getattr(self, f"score_bias_{layer}", None)
+
     def _positions(self) -> Positions:
         kind, tables = self.options.positions, self.position_tables
+        biases = {layer: self.score_bias(layer) for layer in range(self.options.n_attention)}
         return Positions(
-            rotary=tables if kind == "rotary" else None, added_to_qk=tables if kind == "shortformer" else None
+            rotary=tables if kind == "rotary" else None,
+            added_to_qk=tables if kind == "shortformer" else None,
+            score_bias={layer: bias for layer, bias in biases.items() if bias is not None},
         )
+
+    def _holding(self, tap: Tap) -> Tap:
+        """`tap`, after the heads that clamps hold at zero were set to it."""
+        if not self._held_at_zero:
+            return tap
+
+        def at(site: Site, tensor: Tensor) -> Tensor:
+            if site.name == "z" and site.layer in self._held_at_zero:
+                free = tensor.new_ones(tensor.shape[2], 1)
+                free[list(self._held_at_zero[site.layer])] = 0
+                tensor = tensor * free
+            return tap(site, tensor)
+
+        return Tap(tap.names | {"z"}, at, tap.given)
 
 
 def next_token_losses(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
