@@ -1,6 +1,6 @@
 """What is measured at a snapshot, and on which probes."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -74,6 +74,55 @@ class NullOptions:
 
 
 @options
+class CopyingProbeOptions:
+    """The probe of `copying_logit`: BOS, then distinct random tokens, none repeated (O22)."""
+
+    sequences: Annotated[int, Field(ge=2)] = 64
+    """Number of sequences."""
+    tokens: Annotated[int, Field(ge=4)] = 25
+    """Tokens after BOS; fewer where the context or the number of eligible tokens is smaller."""
+    seed: Seed = 4004
+    """Seed of the probe."""
+
+
+@options
+class NgramOptions:
+    """The unigram and interpolated bigram models of the training corpus that losses are compared with."""
+
+    tokens: Positive = 20_000_000
+    """Count budget: training tokens that are counted, at most one epoch of the corpus."""
+    held_out: Positive = 256
+    """Held-out windows on which the interpolation weights are fitted."""
+    seed: Seed = 5005
+    """Seed of those windows, and of the order in which training windows are counted."""
+
+
+@options
+class CausalOptions:
+    """Ablations and path order."""
+
+    examples: Annotated[int, Field(ge=2)] = 512
+    """Leading windows of the held-out probe that heads are ablated on, at most all of them."""
+    path_examples: Annotated[int, Field(ge=2)] = 128
+    """Leading windows of the held-out probe for path order, whose cost grows with the square of the number of heads."""
+    group_seed: Seed = 6006
+    """Seed of the repeat probe on which the induction heads of a group are chosen."""
+    draws: Positive = 20
+    """Most matched sets of other heads that a group is compared with."""
+
+
+Expensive = Literal[
+    "composition_q",
+    "composition_k",
+    "composition_v",
+    "zero_ablation",
+    "mean_ablation",
+    "pattern_preserving_ablation",
+    "path_order",
+]
+
+
+@options
 class MeasureOptions:
     """Measures and probes of one run."""
 
@@ -81,3 +130,15 @@ class MeasureOptions:
     held_out: HeldOutOptions = Field(default_factory=HeldOutOptions)
     repeats: RepeatsProbeOptions = Field(default_factory=RepeatsProbeOptions)
     null: NullOptions = Field(default_factory=NullOptions)
+    copying: CopyingProbeOptions = Field(default_factory=CopyingProbeOptions)
+    ngrams: NgramOptions = Field(default_factory=NgramOptions)
+    causal: CausalOptions = Field(default_factory=CausalOptions)
+    expensive: tuple[Expensive, ...] = (
+        "composition_q",
+        "composition_k",
+        "composition_v",
+        "zero_ablation",
+        "pattern_preserving_ablation",
+        "path_order",
+    )
+    """Measures that are taken on the schedule `snapshots.expensive` only."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from induction_bump.data.corpus import Corpus
 from induction_bump.measures.losses import InductionRule, induction_rule
-from induction_bump.measures.options import MeasureOptions, RepeatsProbeOptions
+from induction_bump.measures.options import CopyingProbeOptions, MeasureOptions, RepeatsProbeOptions
 
 if TYPE_CHECKING:
     from induction_bump.measures.heads import Lookup
@@ -23,6 +23,8 @@ Tokens = npt.NDArray[np.int64]
 SHORTEST_BLOCK = 8
 BLOCK_LENGTHS = 4
 """Different block lengths in a probe, so that a head with a fixed look-back cannot score 1."""
+FEWEST_TOKENS = 4
+"""Of the copying probe: with fewer, chance, 4/n − 1, would lie above 0."""
 
 
 class ProbeError(ValueError):
@@ -92,21 +94,39 @@ class RepeatsProbe:
 
 
 @dataclass(frozen=True)
+class CopyingProbe:
+    """BOS, then n distinct tokens: no token comes twice."""
+
+    tokens: Tokens
+    """N × (1 + n)."""
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of the sequences."""
+        return _hash(self.tokens)
+
+
+@dataclass(frozen=True)
 class Probes:
     """The fixed sequences that a run is measured on."""
 
     held_out: HeldOutProbe
     repeats: RepeatsProbe
+    copying: CopyingProbe
 
     @classmethod
     def draw(cls, corpus: Corpus, context: int, options: MeasureOptions) -> "Probes":
-        """Draw both from their own seeds. Raises ValueError where the corpus does not allow it."""
-        return cls(held_out_probe(corpus, context, options), repeats_probe(corpus, context, options.repeats))
+        """Draw each from its own seed. Raises ValueError where the corpus does not allow it."""
+        return cls(
+            held_out_probe(corpus, context, options),
+            repeats_probe(corpus, context, options.repeats),
+            copying_probe(corpus, context, options.copying, options.repeats.quantiles),
+        )
 
     @property
     def hashes(self) -> dict[str, str]:
         """sha256 of each probe."""
-        return {"held_out": self.held_out.hash, "repeats": self.repeats.hash}
+        return {"held_out": self.held_out.hash, "repeats": self.repeats.hash, "copying": self.copying.hash}
 
     def describe(self) -> dict[str, dict[str, int | float | str]]:
         """Sizes that readers of the records need."""
@@ -123,6 +143,7 @@ class Probes:
                 "block": int(repeats.blocks.max()),
                 "shortest_block": int(repeats.blocks.min()),
             },
+            "copying": {"sequences": len(self.copying.tokens), "tokens": self.copying.tokens.shape[1] - 1},
         }
 
 
@@ -139,12 +160,13 @@ def held_out_probe(corpus: Corpus, context: int, options: MeasureOptions) -> Hel
     return HeldOutProbe(held_out.tokens, held_out.document.astype(np.int64), positions)
 
 
-def repeats_probe(corpus: Corpus, context: int, options: RepeatsProbeOptions) -> RepeatsProbe:
-    """Draw the probe of repeated random tokens.
+def repeats_probe(corpus: Corpus, context: int, options: RepeatsProbeOptions, seed: int | None = None) -> RepeatsProbe:
+    """Draw the probe of repeated random tokens, from another seed than its own where one is given.
 
     Raises ProbeError where the context or the number of eligible tokens leaves no block of at least 8.
     """
-    triggers = corpus.probe_triggers(options.sequences, options.seed)  # N × triggers, or None
+    seed = options.seed if seed is None else seed
+    triggers = corpus.probe_triggers(options.sequences, seed)  # N × triggers, or None
     pool = eligible_tokens(corpus, options.quantiles)
     longest = min(options.block, (context - 1) // options.repeats, len(pool))
     if longest < SHORTEST_BLOCK:
@@ -152,7 +174,7 @@ def repeats_probe(corpus: Corpus, context: int, options: RepeatsProbeOptions) ->
             f"measures.repeats: a context of {context}, {options.repeats} repeats and {len(pool)} eligible tokens "
             f"leave blocks of {longest} tokens, and at least {SHORTEST_BLOCK} are needed"
         )
-    rng = np.random.default_rng(options.seed)
+    rng = np.random.default_rng(seed)
     lengths = np.unique(np.linspace(max(SHORTEST_BLOCK, longest / 2), longest, BLOCK_LENGTHS).round().astype(np.int64))
     blocks = lengths[np.arange(options.sequences) % len(lengths)]
     tokens = np.full((options.sequences, 1 + longest * options.repeats), corpus.bos, np.int64)
@@ -168,6 +190,26 @@ def repeats_probe(corpus: Corpus, context: int, options: RepeatsProbeOptions) ->
     if triggers is not None:
         queried = (tokens[:, :, None] == triggers[:, None]).any(-1)
     return RepeatsProbe(tokens, shuffled, blocks, options.repeats, queried, len(pool))
+
+
+def copying_probe(
+    corpus: Corpus, context: int, options: CopyingProbeOptions, quantiles: tuple[float, float]
+) -> CopyingProbe:
+    """Draw the probe; n is `options.tokens`, or what context (BOS takes one position) and eligible tokens allow.
+
+    quantiles: of training frequency, between which tokens are eligible.
+    Raises ProbeError where fewer than 4 tokens are left.
+    """
+    pool = eligible_tokens(corpus, quantiles)
+    n = min(options.tokens, context - 1, len(pool))
+    if n < FEWEST_TOKENS:
+        raise ProbeError(
+            f"measures.copying: a context of {context} and {len(pool)} eligible tokens leave {max(n, 0)} tokens after "
+            f"BOS, and at least {FEWEST_TOKENS} are needed"
+        )
+    rng = np.random.default_rng(options.seed)
+    drawn = [rng.choice(pool, n, replace=False) for _ in range(options.sequences)]
+    return CopyingProbe(np.insert(np.stack(drawn), 0, corpus.bos, axis=1).astype(np.int64))
 
 
 def eligible_tokens(corpus: Corpus, quantiles: tuple[float, float]) -> Tokens:

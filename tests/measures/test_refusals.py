@@ -1,0 +1,102 @@
+"""What measures of weights do not give: to variants that cannot have them, to silent heads, to degenerate weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from induction_bump.measures.circuits import copying_eigenvalue, qk_terms, smear
+from induction_bump.measures.folding import DegenerateError, fold
+from induction_bump.measures.refusals import refusals
+from induction_bump.measures.statistics import NotFiniteError
+from induction_bump.model.options import Clamp
+from induction_bump.model.transformer import Transformer
+from tests.measures.random_models import V, assert_same, of_model, random_model
+from tests.model.variants import options
+
+
+class TestRefusals:
+    """What a variant cannot have is named with its reason, and has no values."""
+
+    def test_a_model_without_attention_has_none(self) -> None:
+        reasons = refusals(options(sublayers="f"))
+        assert set(reasons.values()) == {"the model has no attention"}
+        pairs = ("composition_q", "composition_k", "composition_v", "qk_trace", "qk_eigenvalue", "qk_trace_shifted_key")
+        assert reasons.keys() >= {"copying_eigenvalue", "copying_logit", "smear", *pairs}
+        assert of_model(random_model(options(sublayers="f"))) == {}
+
+    def test_one_layer_has_no_earlier_head(self) -> None:
+        reasons = refusals(options(sublayers="sf", smeared_keys=True))
+        assert set(reasons) == {"composition_q", "composition_k", "composition_v", "qk_trace", "qk_eigenvalue"}
+        assert set(reasons.values()) == {"one attention layer: there is no earlier head"}
+        labels = {key[0] for key in of_model(random_model(options(sublayers="sf")))}
+        assert labels == {"copying_eigenvalue", "copying_eigenvalue_raw"}
+
+    def test_two_layers_have_everything_but_what_smeared_keys_have(self) -> None:
+        assert refusals(options(sublayers="sfs")) == dict.fromkeys(
+            ("smear", "qk_trace_shifted_key"), "keys are not smeared"
+        )
+        assert refusals(options(sublayers="sfs", smeared_keys=True)) == {}
+        assert smear(random_model(options(sublayers="sfs"))) == {}
+
+    def test_layers_whose_heads_are_all_held_at_zero_do_not_count(self) -> None:
+        clamps = tuple(Clamp(layer=0, head=h, kind="zero") for h in range(3))
+        assert refusals(options(sublayers="ss", clamps=clamps))["qk_trace"].endswith("there is no earlier head")
+        assert refusals(options(sublayers="s", clamps=clamps))["copying_logit"] == "every head is held at zero"
+
+
+class TestHeldAtZero:
+    """Heads that a clamp silences have no circuit."""
+
+    def test_they_are_left_out_as_earlier_heads_and_as_heads(self) -> None:
+        clamps = (Clamp(layer=0, head=1, kind="zero"), Clamp(layer=1, head=2, kind="zero"))
+        clamped = random_model(options(sublayers="ss", clamps=clamps))
+        free = random_model(options(sublayers="ss"))
+        weights = np.array([[0.2, 0.1, 0.9], [0.5, 0.5, 0.5]])
+        found, whole = of_model(clamped, weights), of_model(free, weights)
+        silent = {(0, 1), (1, 2)}
+        named = {key: {key[1:3], key[3:5]} for key in whole}
+        assert set(found) == {key for key, heads in named.items() if not heads & silent}
+        weights[0, 1] = 0
+        expected = of_model(free, weights)
+        assert_same(found, {key: expected[key] for key in found})
+
+    def test_a_model_without_a_head_that_acts_has_no_values(self) -> None:
+        clamps = tuple(Clamp(layer=0, head=h, kind="zero") for h in range(3))
+        assert of_model(random_model(options(sublayers="s", clamps=clamps))) == {}
+
+
+class TestDegenerateInput:
+    """0 divided by 0 is an error that names the head."""
+
+    def test_eigenvalues_that_are_all_nothing(self) -> None:
+        model = random_model(options(sublayers="ss"))
+        with torch.no_grad():
+            model.sublayers[0].W_O[2] = 0
+        with pytest.raises(DegenerateError, match="copying_eigenvalue of L0H2"):
+            copying_eigenvalue(fold(model))
+        with pytest.raises(DegenerateError, match="qk_eigenvalue of L1H0 through L0H2"):
+            qk_terms(fold(model), np.array([[0, 0, 1], [0, 0, 0]]))
+
+    def test_logits_that_are_all_equal(self) -> None:
+        model = random_model(options(sublayers="s"))
+        with torch.no_grad():
+            model.W_U.copy_(model.W_U[:, :1].clone().expand(-1, V))
+        with pytest.raises(DegenerateError, match="copying_eigenvalue of L0H0"):
+            copying_eigenvalue(fold(model))
+
+    def test_weights_that_are_no_numbers(self) -> None:
+        model = random_model(options(sublayers="s"))
+        with torch.no_grad():
+            model.W_E[0, 0] = torch.nan
+        with pytest.raises(NotFiniteError, match="W_E are not finite"):
+            fold(model)
+
+    def test_previous_token_scores_of_another_model(self) -> None:
+        folded = fold(random_model(options(sublayers="ss")))
+        for wrong in (np.zeros((2, 4)), np.full((2, 3), np.nan)):
+            with pytest.raises(ValueError, match="previous_token must be 2 × 3 finite numbers"):
+                qk_terms(folded, wrong)
+
+    def test_a_context_without_distances(self) -> None:
+        with pytest.raises(DegenerateError, match="context of 1"):
+            fold(Transformer(options(sublayers="s", positions="rotary"), V, 1))
