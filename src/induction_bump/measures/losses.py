@@ -81,6 +81,32 @@ def masked_loss(losses: Losses, mask: Mask, documents: Tokens) -> Estimate | Non
     return clustered_mean((losses * mask).sum(1), documents, mask.sum(1).astype(np.float64))
 
 
+def gap(reference: Losses, losses: Losses, documents: Tokens) -> Estimate:
+    """Mean of reference[k] − loss[k] over examples and positions, in nats: positive where the model is the better one.
+
+    reference, losses: N × T, on the same tokens (`unigram_gap` and `bigram_gap`, H24); documents: N. The standard
+    error is that of the paired differences.
+    """
+    _check_paired(reference, losses)
+    return clustered_mean((reference - losses).mean(1), documents)
+
+
+def masked_gain(reference: Losses, losses: Losses, mask: Mask, documents: Tokens) -> Estimate | None:
+    """Mean of reference[k] − loss[k] over the tokens of a mask, or None where the mask holds none.
+
+    With the corpus's bigram losses as the reference and the masks of `induction_rule`: `predictable_gain` and
+    `unpredictable_gain` (B23). The masks look at the outcome, and the reference takes out what a bigram table makes of
+    tokens so chosen.
+    """
+    _check_paired(reference, losses)
+    return masked_loss(reference - losses, mask, documents)
+
+
+def _check_paired(reference: Losses, losses: Losses) -> None:
+    if reference.shape != losses.shape:
+        raise ValueError(f"losses of {losses.shape} and a reference of {reference.shape} are not on the same tokens")
+
+
 def copy_losses(losses: Losses, blocks: Tokens, copy: int) -> Losses:
     """Mean loss over the 2nd … last token of a copy (1, 2, …) of the block, each sequence: N.
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from induction_bump.measures.heads import Lookup, head_scores
+from induction_bump.measures.ngrams import Ngrams
 from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.model.attention import entries_of_pattern
 from induction_bump.model.transformer import Site, Tap, Transformer, next_token_losses
@@ -21,6 +22,7 @@ TOKENS_AT_ONCE = 8192
 """Tokens of one batch; enough to keep two cores or a GPU busy."""
 LOGITS_AT_ONCE = 1 << 22
 """Logits that are held at once."""
+_SILENT = Tap(frozenset(), lambda site, tensor: None)
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,30 @@ class Reading:
     """N × (L − 1) token losses in nats; empty where they were not asked for."""
     scores: dict[str, npt.NDArray[np.float32]]
     """Head scores of each sequence: name → N × layers × H."""
+    bigram_kl: npt.NDArray[np.float32]
+    """N × (L − 1), KL(p_bigram(· | t_{k−1}) ‖ p_model(· | t_0 … t_{k−1})) in nats; empty where it was not asked for."""
 
 
 @torch.no_grad()
 def read(
-    model: Transformer, tokens: npt.NDArray[np.int64], lookup: Lookup | None = None, *, losses: bool = True
+    model: Transformer,
+    tokens: npt.NDArray[np.int64],
+    lookup: Lookup | None = None,
+    *,
+    losses: bool = True,
+    ngrams: Ngrams | None = None,
 ) -> Reading:
     """Run the model on N × L tokens; `lookup` says which entries of the patterns the head scores need.
 
-    Raises NotFiniteError where losses or patterns are not finite.
+    `ngrams`, of the model's vocabulary, asks for `bigram_kl` beside the losses. Raises NotFiniteError where losses or
+    patterns are not finite.
     """
+    assert losses or ngrams is None, "the divergence from the bigram model is read off the logits of the losses"
     device = model.W_E.device
     size = max(1, TOKENS_AT_ONCE // tokens.shape[1])
     parts: list[Tensor] = []
+    divergences: list[Tensor] = []
+    bigrams = _Bigrams.under(model, ngrams, tokens[:, :-1]) if ngrams else None
     scores: dict[str, list[Tensor]] = {}
     # a fused head score needs only q and k, so the pass without losses ends at the last attention layer
     last = max((s.sublayer for s in model.attention_sublayers()), default=-1)
@@ -53,18 +66,23 @@ def read(
         found: list[dict[str, Tensor]] = []
         # the loss of t_k needs only t_0 … t_{k−1}; a lookup may query the last token too
         inputs = batch if lookup and lookup.keys.shape[1] == batch.shape[1] else batch[:, :-1]
-        residual = model.run(model.embed(inputs), _score_tap(here, found), stop=None if losses else last + 1)
+        residual = model.run(model.embed(inputs), _score_tap(model, here, found), stop=None if losses else last + 1)
         if losses:
-            parts.append(_losses(model, residual[:, : batch.shape[1] - 1], batch[:, 1:]).cpu())
+            end = residual[:, : batch.shape[1] - 1]
+            of_tokens = token_losses(model, end, batch[:, 1:])
+            parts.append(of_tokens.cpu())
+            if bigrams:
+                divergences.append(bigrams.divergences(model, end, of_tokens, batch).cpu())
         for name in found[0] if found else ():
             scores.setdefault(name, []).append(torch.stack([layer[name] for layer in found], dim=1).cpu())
     return Reading(
         torch.cat(parts).numpy() if parts else np.empty((0, 0), np.float32),
         {name: torch.cat(values).numpy() for name, values in scores.items()},
+        torch.cat(divergences).numpy() if divergences else np.empty((0, 0), np.float32),
     )
 
 
-def _score_tap(lookup: Lookup | None, found: list[dict[str, Tensor]]) -> Tap:
+def _score_tap(model: Transformer, lookup: Lookup | None, found: list[dict[str, Tensor]]) -> Tap:
     """Collects q, then reads the entries as soon as the layer's k is there."""
     waiting: list[Tensor] = []
 
@@ -72,16 +90,76 @@ def _score_tap(lookup: Lookup | None, found: list[dict[str, Tensor]]) -> Tap:
         if site.name == "q":
             waiting.append(tensor)
         elif lookup is not None:
-            entries = entries_of_pattern(waiting.pop(), tensor, lookup.keys)
+            entries = entries_of_pattern(waiting.pop(), tensor, lookup.keys, bias=model.score_bias(site.layer))
             found.append(head_scores(entries, lookup))
 
     return Tap(frozenset({"q", "k"} if lookup else ()), at)
 
 
-def _losses(model: Transformer, residual: Float[Tensor, "B T D"], targets: Tensor) -> Float[Tensor, "B T"]:
+@dataclass(frozen=True)
+class _Bigrams:
+    """What the bigram model expects of a model's logits.
+
+    Logits are linear in x, the residual stream after the final norm, so that with a = t_{k−1} and v ~ p_bigram(· | a)
+
+        KL = −H(a) + ln Σ_v exp logit_v − E logit_v = loss[k] + logit_{t_k} − E logit_v − H(a),
+
+    where E logit_v = x · m_a + c_a, m_a = E W_U[:, v], c_a = E b_U[v]: two products of length D a token, where a sum
+    over the vocabulary would cost as much as the logits.
+    """
+
+    row: Int[Tensor, " V"]
+    """Which row a context has, of the A contexts that the probe holds."""
+    m: Float[Tensor, "A D"]
+    """m_a."""
+    constant: Float[Tensor, " A"]
+    """−H(a) − c_a."""
+    W_U: Float[Tensor, "V D"]
+    """Transposed, so that a token's is one stretch of memory."""
+
+    @classmethod
+    def under(cls, model: Transformer, ngrams: Ngrams, contexts: npt.NDArray[np.int64]) -> "_Bigrams":
+        """For the contexts of a probe and the model's unembedding."""
+        assert ngrams.vocab_size == model.vocab_size, (ngrams.vocab_size, model.vocab_size)
+        W_U = model.unembedding.T.contiguous()
+        there = np.flatnonzero(np.bincount(contexts.ravel(), minlength=ngrams.vocab_size))
+        constant = torch.from_numpy(-ngrams.entropies[there]).to(W_U)
+        m = W_U.new_empty(len(there), W_U.shape[1])
+        size = max(1, LOGITS_AT_ONCE // ngrams.vocab_size)
+        for start in range(0, len(there), size):
+            here = slice(start, start + size)
+            p = torch.from_numpy(ngrams.rows(there[here])).to(W_U)  # (A, V)
+            m[here] = p @ W_U
+            if model.b_U is not None:
+                constant[here] -= p @ model.b_U
+        row = torch.zeros(ngrams.vocab_size, dtype=torch.long)
+        row[there] = torch.arange(len(there))
+        return cls(row.to(W_U.device), m, constant, W_U)
+
+    def divergences(
+        self, model: Transformer, residual: Float[Tensor, "B T D"], losses: Float[Tensor, "B T"], tokens: Tensor
+    ) -> Float[Tensor, "B T"]:
+        """KL(p_bigram ‖ p_model) at each position, from the residual stream after the last sublayer: B × T."""
+        x = model.norm(residual, _SILENT, len(model.sublayers))
+        row, target = self.row[tokens[:, :-1]], tokens[:, 1:]
+        difference = (x * (self.W_U[target] - self.m[row])).sum(-1)  # logit_{t_k} − E logit_v, biases apart
+        if model.b_U is not None:
+            difference = difference + model.b_U[target]
+        return losses + difference + self.constant[row]
+
+
+def token_losses(
+    model: Transformer, residual: Float[Tensor, "B T D"], targets: Int[Tensor, "B T"], tap: Tap = _SILENT
+) -> Float[Tensor, "B T"]:
+    """loss[b, k − 1] of the targets t_1 … t_T, from the residual stream after the last sublayer, in nats.
+
+    `tap` may replace the final norm's scale. Logits are formed for a few tokens at a time. Raises NotFiniteError where
+    a loss is not finite.
+    """
     rows = max(1, LOGITS_AT_ONCE // model.vocab_size)
-    pieces = zip(residual.flatten(0, 1).split(rows), targets.flatten().split(rows), strict=True)
-    losses = [next_token_losses(model.unembed(x[None]), t[None])[0] for x, t in pieces]
+    normed = model.norm(residual, tap, len(model.sublayers))
+    pieces = zip(normed.flatten(0, 1).split(rows), targets.flatten().split(rows), strict=True)
+    losses = [next_token_losses(model.logits(x[None]), t[None])[0] for x, t in pieces]
     flat = torch.cat(losses)
     if not bool(torch.isfinite(flat).all()):
         raise NotFiniteError("the model's losses are not finite")
