@@ -1,0 +1,214 @@
+"""Ablations: naive loops over every variant, what must not matter, and what they cost."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from induction_bump.measures import ablation, batches
+from induction_bump.measures.ablation import Head, Kind, ablate, every_head, mean_z
+from induction_bump.model.options import Clamp
+from induction_bump.model.transformer import Attention, Transformer
+from tests.measures.random_models import V, random_model
+from tests.model.naive import Patterns, naive_logits
+from tests.model.variants import VARIANTS, options
+
+N, T = 3, 6
+KINDS: tuple[Kind, ...] = ("zero", "mean", "pattern_preserving")
+TOKENS = np.random.default_rng(0).integers(0, V, (N, T + 1))
+TWO_LAYERS = {name: o for name, o in VARIANTS.items() if o.sublayers == "sfs"} | {
+    "deep": options(sublayers="sfsfs"),
+    "clamped": options(
+        sublayers="ss",
+        clamps=(Clamp(layer=0, head=0, kind="previous", strength=2.0), Clamp(layer=1, head=1, kind="zero")),
+    ),
+}
+
+
+def losses(logits: Tensor, targets: Tensor) -> Tensor:
+    return torch.stack([-logits[k].log_softmax(-1)[target] for k, target in enumerate(targets)])
+
+
+def naive_ablation(model: Transformer, group: frozenset[Head], kind: Kind) -> np.ndarray:
+    """N × T: each sequence by itself, from its first token to its last loss."""
+    tokens = torch.from_numpy(TOKENS)
+    mixed: list[dict[Head, Tensor]] = []
+    patterns: list[Patterns] = []
+    for sequence in tokens:
+        z_of, pattern_of = {}, {}
+
+        def note(layer: int, head: int, z: Tensor, pattern: Tensor, z_of=z_of, pattern_of=pattern_of) -> Tensor:
+            z_of[layer, head], pattern_of[layer, head] = z, pattern
+            return z
+
+        naive_logits(model, sequence[:-1], note)
+        mixed.append(z_of)
+        patterns.append(pattern_of)
+    rows = []
+    for n, sequence in enumerate(tokens):
+
+        def replace(layer: int, head: int, z: Tensor, pattern: Tensor) -> Tensor:
+            if (layer, head) not in group:
+                return z
+            return torch.stack([m[layer, head] for m in mixed]).mean(0) if kind == "mean" else torch.zeros_like(z)
+
+        given = patterns[n] if kind == "pattern_preserving" else None
+        rows.append(losses(naive_logits(model, sequence[:-1], replace, given), sequence[1:]))
+    return torch.stack(rows).numpy()
+
+
+@pytest.mark.parametrize("name", TWO_LAYERS)
+def test_losses_are_those_of_loops_over_sequences_and_heads(name: str) -> None:
+    model = random_model(
+        TWO_LAYERS[name], spread=0.15
+    )  # without norms activations grow, and float32's rounding with them
+    groups = [frozenset({(0, 1)}), frozenset({(1, 2)}), frozenset({(0, 0), (1, 0)})]
+    found = ablate(model, TOKENS, groups, KINDS)
+    for group in groups:
+        for kind in KINDS:
+            expected = naive_ablation(model, group, kind)
+            np.testing.assert_allclose(
+                found.changed[kind, group], expected, atol=1e-5 * max(1, expected.max()), rtol=0, err_msg=kind
+            )
+
+
+def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(options(sublayers="sfs"))
+    whole = ablate(model, TOKENS, every_head(model), KINDS)
+    monkeypatch.setattr(batches, "TOKENS_AT_ONCE", 1)
+    pieces = ablate(model, TOKENS, every_head(model), KINDS)
+    np.testing.assert_allclose(pieces.intact, whole.intact, atol=1e-6)
+    for key, values in whole.changed.items():
+        np.testing.assert_allclose(pieces.changed[key], values, atol=1e-6)
+
+
+def test_a_head_that_writes_nothing_costs_nothing() -> None:
+    model = random_model(options(sublayers="sfs"))
+    with torch.no_grad():
+        next(model.attention_sublayers()).W_O[1] = 0
+    found = ablate(model, TOKENS, every_head(model), KINDS)
+    for kind in KINDS:
+        np.testing.assert_allclose(found.changed[kind, frozenset({(0, 1)})], found.intact, atol=1e-6)
+    assert np.abs(found.changed["zero", frozenset({(0, 0)})] - found.intact).max() > 1e-3
+
+
+def test_the_last_layer_has_no_pattern_to_preserve() -> None:
+    model = random_model(options(sublayers="sfs"))
+    found = ablate(model, TOKENS, every_head(model), KINDS)
+    last, first = frozenset({(1, 0)}), frozenset({(0, 0)})
+    np.testing.assert_array_equal(found.changed["zero", last], found.changed["pattern_preserving", last])
+    assert np.abs(found.changed["zero", first] - found.changed["pattern_preserving", first]).max() > 1e-4
+
+
+def test_no_head_at_all_is_the_intact_model() -> None:
+    model = random_model(options(sublayers="ss"))
+    found = ablate(model, TOKENS, [frozenset()], KINDS)
+    for values in found.changed.values():
+        np.testing.assert_array_equal(values, found.intact)
+
+
+def test_a_mean_over_one_sequence_is_the_intact_model() -> None:
+    model = random_model(options(sublayers="ss"))
+    found = ablate(model, TOKENS[:1], every_head(model), ["mean"])
+    for values in found.changed.values():
+        np.testing.assert_allclose(values, found.intact, atol=1e-6)
+    assert {layer: z.shape for layer, z in mean_z(model, TOKENS).items()} == dict.fromkeys((0, 1), (T, 3, 6))
+
+
+@settings(deadline=None, max_examples=10)
+@given(order=st.permutations(range(3)), c=st.floats(0.2, 5), biased=st.booleans())
+def test_the_order_of_heads_and_the_scale_between_values_and_output_do_not_matter(
+    order: list[int], c: float, biased: bool
+) -> None:
+    chosen = options(sublayers="ss", biases=biased)
+    model, changed = random_model(chosen), random_model(chosen)
+    with torch.no_grad():
+        for sublayer in changed.attention_sublayers():
+            _reorder(sublayer, order)
+            sublayer.W_V.mul_(c)
+            if biased:
+                sublayer.b_V.mul_(c)
+            sublayer.W_O.div_(c)
+    before = ablate(model, TOKENS, every_head(model), KINDS)
+    after = ablate(changed, TOKENS, every_head(model), KINDS)
+    for kind in KINDS:
+        for layer in range(2):
+            for head in range(3):
+                np.testing.assert_allclose(
+                    after.changed[kind, frozenset({(layer, head)})],
+                    before.changed[kind, frozenset({(layer, order[head])})],
+                    atol=2e-5,
+                    rtol=1e-4,
+                )
+
+
+def _reorder(sublayer: Attention, order: list[int]) -> None:
+    for name, weight in sublayer.named_parameters():
+        if name in ("W_Q", "W_K", "W_V"):
+            weight.copy_(weight[:, order].clone())
+        elif name in ("W_O", "b_Q", "b_K", "b_V"):
+            weight.copy_(weight[order].clone())
+
+
+def test_each_ablation_computes_only_what_lies_after_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads of layer l cost one pass of the sublayers after l each, and the intact model one pass."""
+    model = random_model(options(sublayers="sss"))
+    calls: list[int] = []
+    original: Callable[..., Tensor] = Attention.forward
+
+    def counting(self: Attention, *args: object, **kwargs: object) -> Tensor:
+        calls.append(self.layer)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Attention, "forward", counting)
+    ablate(model, TOKENS, every_head(model), ["zero", "pattern_preserving"])
+    heads, kinds = 3, 2
+    assert [calls.count(layer) for layer in range(3)] == [1, 1 + kinds * heads, 1 + kinds * 2 * heads]
+
+
+def test_preserved_patterns_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(options(sublayers="ss"))
+    calls: list[int] = []
+    original = Attention._attend
+
+    def counting(self: Attention, *args: object, **kwargs: object) -> Tensor:
+        calls.append(self.layer)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Attention, "_attend", counting)
+    ablate(model, TOKENS, every_head(model), ["pattern_preserving"])
+    assert calls == [0, 1]
+
+
+def test_memory_of_patterns_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    original = ablation.batches
+
+    def spy(*args: object, **kwargs: object):
+        for batch in original(*args, **kwargs):
+            sizes.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(ablation, "batches", spy)
+    monkeypatch.setattr(batches, "PATTERN_BYTES", 4 * 3 * 2 * (T + 1) ** 2 * 2)
+    model = random_model(options(sublayers="ss"))
+    ablate(model, TOKENS, every_head(model), ["pattern_preserving"])
+    assert max(sizes) == 2
+
+
+def test_a_head_that_is_not_there_is_an_error() -> None:
+    model = random_model(options(sublayers="s"))
+    with pytest.raises(ValueError, match="L1H0 does not exist; this model has 1 layers of 3 heads"):
+        ablate(model, TOKENS, [frozenset({(1, 0)})], ["zero"])
+
+
+def test_a_broken_model_is_an_error() -> None:
+    model = random_model(options(sublayers="s"))
+    with torch.no_grad():
+        next(model.attention_sublayers()).W_O.fill_(torch.nan)
+    with pytest.raises(ValueError, match="losses are not finite"):
+        ablate(model, TOKENS, every_head(model), ["zero"])
