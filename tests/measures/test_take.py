@@ -12,7 +12,7 @@ from induction_bump.measures.null import null99
 from induction_bump.measures.options import HeldOutOptions, IclOptions, MeasureOptions, NullOptions, RepeatsProbeOptions
 from induction_bump.measures.probes import Probes
 from induction_bump.measures.reading import read
-from induction_bump.measures.registry import VERSIONS
+from induction_bump.measures.registry import CHEAP, VERSIONS, measure_of
 from induction_bump.measures.take import take
 from induction_bump.model.options import ModelOptions
 from induction_bump.model.transformer import Tap, Transformer, next_token_losses
@@ -79,8 +79,12 @@ def test_tables_have_the_shapes_of_the_probe(probes: Probes) -> None:
         "icl_score": (20,),
         "icl_window_score": (20,),
     }
-    assert {e.value.shape for e in measured.heads.values()} == {(2, 2)}
-    assert set(measured.heads) <= set(VERSIONS)
+    every = {(layer, head) for layer in range(2) for head in range(2)}
+    assert all(
+        set(measured.heads[name]) == every for name in ("prefix_matching", "previous_token", "copying_eigenvalue")
+    )
+    assert set(measured.heads["qk_trace"]) == {(1, 0), (1, 1)}  # no head comes before those of layer 0
+    assert {measure_of("heads", label) for label in measured.heads} <= set(VERSIONS)
 
 
 def test_the_scalars_are_means_of_what_is_kept_per_example(probes: Probes) -> None:
@@ -105,7 +109,7 @@ def test_measuring_leaves_the_model_in_the_mode_it_was_in(probes: Probes) -> Non
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_no_pattern_is_ever_formed(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pattern_of_a_probe_is_ever_formed(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: set[str] = set()
     original = Tap.__call__
 
@@ -114,7 +118,7 @@ def test_no_pattern_is_ever_formed(probes: Probes, monkeypatch: pytest.MonkeyPat
         return original(self, site, tensor)
 
     monkeypatch.setattr(Tap, "__call__", spy)
-    take(small(), probes, OPTIONS)
+    take(small(), probes, OPTIONS, CHEAP - {"copying_logit"})  # which reads 26 tokens, a layer at a time
     assert asked == {"q", "k"}
 
 

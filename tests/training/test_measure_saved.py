@@ -1,22 +1,25 @@
 """Measures that are taken afterwards."""
 
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.load import load
 from induction_bump.records.schema import RecordsError
+from induction_bump.training import measure_saved
 from induction_bump.training.measure_saved import measure
 from induction_bump.training.train import train
 from tests.training.runs import begin, config_of
 
 
-def trained_run(tmp_path: Path) -> Path:
+def trained_run(tmp_path: Path, name: str = "run", **changes: dict[str, Any]) -> Path:
     """Weights are kept at steps 0, 5 and 8; measures were taken at 0 and 8."""
     snapshots = {"measures": {}, "weights": {"at": ["5step"]}}
-    config = config_of(tmp_path / "cache", snapshots=snapshots)
-    run = begin(tmp_path / "run", config)
+    config = config_of(tmp_path / "cache", **{"snapshots": snapshots, **changes})
+    run = begin(tmp_path / name, config)
     train(config, run)
     run.update(status="finished")
     return run.path
@@ -26,20 +29,20 @@ def test_missing_rows_are_added_and_those_that_are_there_stay(tmp_path: Path) ->
     path = trained_run(tmp_path)
     before = load(path)
     assert set(before.scalars.step) == {0, 8}
-    (added,) = measure(path)
+    (added,) = measure(path, workers=1)
     after = load(path)
     assert added.snapshots == 3
     assert set(after.scalars.step) == set(after.heads.step) == set(after.positions.step) == {0, 5, 8}
     assert not after.scalars.duplicated(["step", "name"]).any()
     assert not after.heads.duplicated(["step", "layer", "head", "measure"]).any()
     assert after.scalars[after.scalars.step != 5].reset_index(drop=True).equals(before.scalars)
-    (again,) = measure(path)
+    (again,) = measure(path, workers=1)
     assert again.rows == 0
 
 
 def test_only_what_is_asked_for_is_added(tmp_path: Path) -> None:
     path = trained_run(tmp_path)
-    measure(path, ["icl_score", "prefix_matching"])
+    measure(path, ["icl_score", "prefix_matching"], workers=1)
     records = load(path)
     assert set(records.read("scalars", steps=[5]).name) == {"icl_score"}
     assert set(records.read("heads", steps=[5]).measure) == {"prefix_matching"}
@@ -53,7 +56,7 @@ def test_an_unknown_measure_is_refused_with_the_known_ones(tmp_path: Path) -> No
 
 def test_compacting_again_keeps_rows_once(tmp_path: Path) -> None:
     path = trained_run(tmp_path)
-    measure(path)
+    measure(path, workers=1)
     run = RunDirectory(path)
     before = run.table("scalars")
     run.compact()
@@ -66,8 +69,8 @@ def test_versions_are_noted_and_another_version_is_refused(tmp_path: Path, monke
     older = {name: version for name, version in run.info.measure_versions.items() if name != "icl_score"}
     run.update(measure_versions={**older, "loss": 7})
     with pytest.raises(RecordsError, match="it holds version 7 of loss, and this is version 1"):
-        measure(path, ["loss"])
-    measure(path, ["icl_score"])
+        measure(path, ["loss"], workers=1)
+    measure(path, ["icl_score"], workers=1)
     assert run.info.measure_versions == {**older, "loss": 7, "icl_score": 1}
 
 
@@ -81,7 +84,7 @@ def test_the_null_can_be_taken_afterwards(tmp_path: Path) -> None:
     for snapshot in run.snapshots():
         (snapshot.path / "scalars.parquet").unlink(missing_ok=True)
     assert stripped.num_rows == len(before)
-    measure(path, ["null99"])
+    measure(path, ["null99"], workers=1)
     assert set(load(path).scalars.name) == {"null99/prefix_matching", "null99/previous_token"}
 
 
@@ -90,4 +93,142 @@ def test_another_probe_is_refused(tmp_path: Path) -> None:
     config = (path / "config.yaml").read_text()
     (path / "config.yaml").write_text(config.replace("seed: 1001", "seed: 1002"))
     with pytest.raises(RecordsError, match="its held_out is not what it is now"):
-        measure(path)
+        measure(path, workers=1)
+
+
+EXPENSIVE = ("head_pairs", "ablations", "ablated_tokens", "paths")
+
+
+def test_every_table_is_filled_for_every_snapshot_with_weights(tmp_path: Path) -> None:
+    path = trained_run(tmp_path)
+    measure(path, workers=1)
+    records = load(path)
+    for table in EXPENSIVE:
+        assert set(records.read(table).step) == {0, 5, 8}, table
+    by_kind = records.ablations[records.ablations["layer"].notna()].groupby(["step", "kind"]).size()
+    assert set(by_kind) == {4 * 4}  # heads × quantities
+    assert set(by_kind.index.get_level_values("kind")) == {"zero", "mean", "pattern_preserving"}
+    assert len(records.ablated_tokens) == 3 * 3 * 4 * 8  # steps, kinds, heads, examples
+    assert set(records.head_pairs.kind) == {"q", "k", "v"}
+    assert set(records.paths.how) == {"up_to", "added", "removed"}
+
+
+def test_several_processes_give_the_rows_of_one(tmp_path: Path) -> None:
+    """Two runs at once, each snapshot somewhere else."""
+    study = tmp_path / "study"
+    for name in ("a", "b"):
+        trained_run(study, name)
+    alone = trained_run(tmp_path, "alone")
+    measure(alone, workers=1)
+    added = measure(study, workers=2)
+    assert [(each.run, each.snapshots) for each in added] == [("a", 3), ("b", 3)]
+    for table in ("scalars", "heads", *EXPENSIVE):
+        expected = load(alone).read(table).drop(columns="run_id")
+        for name in ("a", "b"):
+            pd.testing.assert_frame_equal(
+                _sorted(load(study / name).read(table)), _sorted(expected), rtol=1e-4, atol=1e-5
+            )
+
+
+def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.drop(columns="run_id", errors="ignore")
+    keys = [c for c in frame.columns if c not in ("value", "stderr", "loss", "baseline")]
+    return frame.sort_values(keys).reset_index(drop=True)
+
+
+def test_a_call_that_is_cut_off_is_taken_up_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = trained_run(tmp_path)
+    monkeypatch.setattr(measure_saved, "COMMIT_SECONDS", 0.0)
+    original, calls = measure_saved.perform, []
+
+    def dies(bench: Any, task: Any) -> Any:
+        calls.append(task.step)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(bench, task)
+
+    monkeypatch.setattr(measure_saved, "perform", dies)
+    with pytest.raises(KeyboardInterrupt):
+        measure(path, ["zero_ablation", "smear"], workers=1)
+    assert set(load(path).ablations.step) == {0}
+    first = load(path).ablations
+    calls.clear()
+    monkeypatch.setattr(
+        measure_saved, "perform", lambda bench, task: (calls.append(task.step), original(bench, task))[1]
+    )
+    measure(path, ["zero_ablation", "smear"], workers=1)
+    assert calls == [5, 8]
+    after = load(path).ablations
+    assert set(after.step) == {0, 5, 8}
+    assert after[after.step == 0].reset_index(drop=True).equals(first)
+    assert not after.duplicated(["step", "layer", "head", "kind", "quantity"]).any()
+
+
+def test_chosen_steps_only(tmp_path: Path) -> None:
+    path = trained_run(tmp_path)
+    measure(path, ["path_order"], steps=[5], workers=1)
+    assert set(load(path).paths.step) == {5}
+    with pytest.raises(ValueError, match=r"--steps: run has no weights of step 6; there are those of 0, 5, 8"):
+        measure(path, steps=[6])
+
+
+def test_what_a_model_cannot_have_is_said_and_noted(tmp_path: Path) -> None:
+    path = trained_run(tmp_path, model={"sublayers": "s", "d_model": 16, "n_heads": 2})
+    (added,) = measure(path, ["qk_trace", "smear", "copying_eigenvalue"], workers=1)
+    assert added.notes == (
+        "qk_trace: one attention layer: there is no earlier head",
+        "smear: keys are not smeared",
+    )
+    assert RunDirectory(path).info.not_applicable["qk_trace"] == "one attention layer: there is no earlier head"
+
+
+class TestGroups:
+    """Induction heads are chosen once and ablated together, against sets of other heads."""
+
+    wanted = ("group_ablation",)
+
+    def with_heads(self, tmp_path: Path, n_heads: int, chosen: set[tuple[int, int]], monkeypatch) -> Path:
+        path = trained_run(tmp_path, model={"sublayers": "ss", "d_model": 16, "n_heads": n_heads})
+        monkeypatch.setattr("induction_bump.training.measured_runs.choose", lambda *a: frozenset(chosen))
+        return path
+
+    def test_the_group_and_every_matched_set_have_rows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = self.with_heads(tmp_path, 4, {(1, 2)}, monkeypatch)
+        measure(path, self.wanted, workers=1)
+        rows = load(path).ablations
+        assert rows["layer"].isna().all()
+        assert set(rows.step) == {0, 5, 8}
+        last = rows[(rows.step == 8) & (rows.quantity == "loss") & (rows.kind == "zero")]
+        assert last[last.group == "induction"].draw.isna().all()
+        assert sorted(last[last.group == "matched"].draw) == [0, 1, 2]
+        noted = RunDirectory(path).info.groups["induction"]
+        assert (noted["heads"], noted["step"], noted["no_match"]) == ([[1, 2]], 8, False)
+        assert noted["matched"] == [[[1, 0]], [[1, 1]], [[1, 3]]]
+
+    def test_they_are_chosen_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = self.with_heads(tmp_path, 4, {(1, 2)}, monkeypatch)
+        measure(path, self.wanted, steps=[0], workers=1)
+        monkeypatch.setattr("induction_bump.training.measured_runs.choose", lambda *a: frozenset({(0, 0)}))
+        measure(path, self.wanted, workers=1)
+        assert RunDirectory(path).info.groups["induction"]["heads"] == [[1, 2]]
+
+    def test_too_few_other_heads_are_no_match(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = self.with_heads(tmp_path, 2, {(1, 0), (1, 1)}, monkeypatch)
+        measure(path, self.wanted, workers=1)
+        assert set(load(path).ablations.group) == {"induction"}
+        assert RunDirectory(path).info.groups["induction"]["no_match"] is True
+
+    def test_without_induction_heads_there_is_a_reason(self, tmp_path: Path) -> None:
+        path = trained_run(tmp_path)
+        (added,) = measure(path, self.wanted, workers=1)
+        assert added.rows == 0
+        assert "no head has a prefix matching of" in added.notes[0]
+
+    def test_a_run_that_is_not_finished_has_none_yet(self, tmp_path: Path) -> None:
+        path = trained_run(tmp_path)
+        RunDirectory(path).update(status="preempted")
+        (added,) = measure(path, self.wanted, workers=1)
+        assert added.notes == (
+            "group_ablation: the run is preempted, and induction heads are chosen at the end of a finished one",
+        )
+        assert "group_ablation" not in RunDirectory(path).info.not_applicable

@@ -9,7 +9,21 @@ from induction_bump.config.resolve import dump
 from induction_bump.data.fingerprint import tokenizer_fingerprint
 from induction_bump.training.options import RunConfig, ScheduleOptions
 
-NEUTRAL: Mapping[str, Any] = {}
+NEUTRAL: Mapping[str, Any] = {
+    "model.clamps": [],
+    "snapshots.expensive": None,
+    "measures.copying": {"sequences": 64, "tokens": 25, "seed": 4004},
+    "measures.ngrams": {"tokens": 20_000_000, "held_out": 256, "seed": 5005},
+    "measures.causal": {"examples": 512, "path_examples": 128, "group_seed": 6006, "draws": 20},
+    "measures.expensive": [
+        "composition_q",
+        "composition_k",
+        "composition_v",
+        "zero_ablation",
+        "pattern_preserving_ablation",
+        "path_order",
+    ],
+}
 """Options that were added after runs existed, by dotted key, with the value at which a run is what it was without them.
 
 An option at its neutral value is left out of the hash, so that old ids stay what they are.
@@ -43,6 +57,7 @@ def canonical(config: RunConfig, corpus_fingerprint: str, neutral: Mapping[str, 
     weights = (snapshots.weights or snapshots.measures) if snapshots.save_weights else None
     part["snapshots"] = {
         "measures": _schedule(snapshots.measures, per_step),
+        "expensive": _schedule(snapshots.expensive, per_step) if snapshots.expensive else None,
         "weights": _schedule(weights, per_step) if weights else None,
     }
     for key, value in neutral.items():

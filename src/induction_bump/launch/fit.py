@@ -12,8 +12,11 @@ from induction_bump.training.options import RunConfig
 _PAGE_BYTES = 10_000_000
 _STEP_BYTES = 3 * 40
 """A training row: in its part file, compacted, and mirrored."""
-_SCALAR_ROWS = 20
-_HEAD_MEASURES = 6
+_SCALAR_ROWS = 30
+_HEAD_MEASURES = 24
+_PAIR_KINDS = 3
+_ABLATION_KINDS = 3
+_QUANTITIES = 4
 _ROW_BYTES = 2 * 24
 """A row of a snapshot's table, with its compacted copy; measured rows take less."""
 _FILES_BYTES = 5 * 8_000
@@ -43,11 +46,15 @@ def forecast(config: RunConfig, vocab_size: int) -> int:
     weights = config.weight_schedule()
     kept = len(weights) if weights else 0
     context, held_out, model = config.data.context, config.measures.held_out.examples, config.model
-    rows = _SCALAR_ROWS + context + 3 * held_out + _HEAD_MEASURES * model.n_attention * model.n_heads
+    heads = model.n_attention * model.n_heads
+    rows = _SCALAR_ROWS + context + 3 * held_out + _HEAD_MEASURES * heads
     snapshot = rows * _ROW_BYTES + _FILES_BYTES
+    ablated = _ABLATION_KINDS * heads * (_QUANTITIES + min(held_out, config.measures.causal.examples))
+    expensive = (ablated + (_PAIR_KINDS + 2) * heads**2 + 2 * heads) * _ROW_BYTES + _FILES_BYTES
     return (
         kept * 4 * parameter_count(model, vocab_size, context)
         + len(config.measure_schedule()) * snapshot
+        + len(config.expensive_schedule() or ()) * expensive
         + config.total_steps * _STEP_BYTES
         + _PAGE_BYTES
     )

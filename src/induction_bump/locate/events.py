@@ -28,6 +28,7 @@ from induction_bump.locate.formats import format_tokens
 from induction_bump.locate.heads import (
     Head,
     HeadChange,
+    attention_layers,
     counted_heads,
     head_scores,
     previous_token_heads,
@@ -147,7 +148,7 @@ def _options(run: RunDirectory, config: dict[str, object]) -> LocateOptions:
 
 def _previous_token(reading: _Reading) -> Event:
     heads = previous_token_heads(reading.config)
-    if not heads and counted_heads(reading.config):
+    if not heads and attention_layers(reading.config) == 1 and counted_heads(reading.config):
         raise _NotApplicableError("one attention layer: no later one reads its heads")
     return _best_head(reading, "previous_token", "previous_token", heads, 0.0)
 
@@ -158,7 +159,8 @@ def _prefix_matching(reading: _Reading, event: str, at_least: float) -> Event:
 
 def _best_head(reading: _Reading, event: str, measure: str, heads: frozenset[Head], at_least: float) -> Event:
     if not heads:
-        raise _NotApplicableError("no attention layer")
+        layers = attention_layers(reading.config)
+        raise _NotApplicableError("every head that counts has a clamp" if layers else "no attention layer")
     options, null99 = reading.options, float(reading.scalar(f"null99/{measure}")["value"].iloc[0])
     scores = head_scores(reading.heads, measure).only(heads)
     if not scores.heads:

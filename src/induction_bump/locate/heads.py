@@ -55,9 +55,11 @@ def head_name(head: Head) -> str:
 
 
 def counted_heads(config: Mapping[str, Any]) -> frozenset[Head]:
-    """The heads whose scores events read: all that training was free to shape."""
+    """The heads whose scores events read: all that training was free to shape, so none that has a clamp."""
     model = config["model"]
-    return frozenset((layer, head) for layer in range(_layers(config)) for head in range(int(model["n_heads"])))
+    clamped = {(int(clamp["layer"]), int(clamp["head"])) for clamp in model.get("clamps") or ()}
+    every = ((layer, head) for layer in range(attention_layers(config)) for head in range(int(model["n_heads"])))
+    return frozenset(head for head in every if head not in clamped)
 
 
 def previous_token_heads(config: Mapping[str, Any]) -> frozenset[Head]:
@@ -66,12 +68,13 @@ def previous_token_heads(config: Mapping[str, Any]) -> frozenset[Head]:
     Their output must be read by a later attention layer; smeared keys see the token before by themselves, so there
     every layer counts.
     """
-    last = _layers(config) - 1
+    last = attention_layers(config) - 1
     smeared = bool(config["model"].get("smeared_keys"))
     return frozenset(head for head in counted_heads(config) if smeared or head[0] < last)
 
 
-def _layers(config: Mapping[str, Any]) -> int:
+def attention_layers(config: Mapping[str, Any]) -> int:
+    """Number of attention layers."""
     return str(config["model"]["sublayers"]).count("s")
 
 

@@ -15,6 +15,7 @@ from induction_bump.measures.probes import Probes
 from induction_bump.measures.reading import read
 from induction_bump.measures.registry import VERSIONS
 from induction_bump.model import init
+from induction_bump.model.clamps import free_heads
 from induction_bump.model.options import ModelOptions
 from induction_bump.model.transformer import Transformer
 
@@ -32,12 +33,14 @@ def null99(
 ) -> dict[str, float]:
     """99th percentile, over fresh initialisations, of the maximum over heads: score → value; {} without heads.
 
+    Heads with a clamp do not count: what they score is the clamp's doing, trained or not.
     Computed once per architecture, probe and number of initialisations, and kept in `cache`.
     """
-    if not model.n_attention:
+    if not free_heads(model):
         return {}
     versions = {name: VERSIONS[name] for name in (*SCORES, "null99")}
-    key = [asdict(model), init.VERSION, vocab_size, context, probes.hashes, asdict(options), versions]
+    read_on = [probes.held_out.hash, probes.repeats.hash]
+    key = [asdict(model), init.VERSION, vocab_size, context, read_on, asdict(options), versions]
     path = cache / "nulls" / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
@@ -66,4 +69,7 @@ def _maxima(
     n = options.examples
     repeats = read(fresh, probes.repeats.tokens[:n], probes.repeats.lookup, losses=False).scores
     text = read(fresh, probes.held_out.tokens[:n], probes.held_out.lookup, losses=False).scores
-    return [float(scores[name].mean(0).max()) for name, scores in zip(SCORES, (repeats, text), strict=True)]
+    layers, heads = zip(*free_heads(model), strict=True)
+    return [
+        float(scores[name].mean(0)[layers, heads].max()) for name, scores in zip(SCORES, (repeats, text), strict=True)
+    ]

@@ -1,26 +1,88 @@
-"""The version of every measure. A changed definition is a new version; records carry them all."""
+"""Every measure: its version, the table its rows are in, what it costs, and the functions that define it.
+
+A changed definition is a new version, and records carry them all. A test compares the source of the functions in
+`defined_by` with what it was when the version was given, so that neither changes without the other.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-VERSIONS: Mapping[str, int] = {
-    "loss": 1,
-    "loss_by_position": 1,
-    "icl_score": 1,
-    "icl_window_score": 1,
-    "token_losses": 1,
-    "predictable_loss": 1,
-    "unpredictable_loss": 1,
-    "copy_advantage": 1,
-    "ordered_copy_advantage": 1,
-    "prefix_matching": 1,
-    "prefix_matching_mean": 1,
-    "prefix_matching_off_by_one": 1,
-    "duplicate_token": 1,
-    "previous_token": 1,
-    "first_token": 1,
-    "null99": 1,
+Cost = Literal["cheap", "expensive", "afterwards"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is known of a measure without taking it."""
+
+    table: str
+    """Where its rows are; parts of some measures are in further tables."""
+    defined_by: tuple[str, ...]
+    """`module.function` or `module.Class`, below this package: what decides its numbers."""
+    version: int = 1
+    cost: Cost = "cheap"
+    """`cheap` ones are taken at every snapshot, `expensive` ones on the schedule `snapshots.expensive`, and those of
+    `afterwards` need a later snapshot to be decided on: `bump measure` takes them."""
+
+
+_LOSSES = ("reading.read", "reading.token_losses", "statistics.clustered_mean", "probes.held_out_probe")
+_HEADS = ("heads.head_scores", "statistics.clustered_mean", "probes.held_out_probe")
+_REPEATS = ("heads.repeat_lookup", "probes.repeats_probe", "probes.eligible_tokens", *_HEADS)
+_COPIES = ("losses.copy_losses", "probes.repeats_probe", "probes.eligible_tokens", *_LOSSES)
+_RULE = ("losses.induction_rule", "losses._induction_rule", "losses.masked_loss", *_LOSSES)
+_NGRAMS = ("ngrams.Ngrams", "ngrams.build", "ngrams._fitted", "ngrams._bucket", "ngrams._held_out", "ngrams._merged")
+_FOLDED = ("folding.fold", "folding.fold_into", "folding._readers", "folding._writers", "folding._effective_embedding")
+_EIGENVALUES = ("circuits._eigenvalue_ratios", *_FOLDED)
+_QK = ("circuits.qk_terms", "circuits._forms", "folding._mean_rotation", "folding._kept", *_EIGENVALUES)
+_COMPOSITION = ("composition.composition", "composition._Inner", "composition.composition_baseline", *_FOLDED)
+_COPYING = ("copying.copying_logit", "copying._Reader", "copying._shares", "copying._summary", "probes.copying_probe")
+_ABLATION = ("ablation.ablate", "ablation._end", "causal.effects", *_COPIES)
+_PATHS = ("paths.path_order", "paths._of_batch", "paths._terms", "paths._Frozen", *_LOSSES)
+
+MEASURES: Mapping[str, Measure] = {
+    "loss": Measure("scalars", _LOSSES),
+    "loss_by_position": Measure("positions", _LOSSES),
+    "icl_score": Measure("scalars", ("losses.per_example_icl_score", *_LOSSES)),
+    "icl_window_score": Measure("scalars", ("losses.per_example_icl_window_score", *_LOSSES)),
+    "token_losses": Measure("tokens", _LOSSES),
+    "predictable_loss": Measure("scalars", _RULE),
+    "unpredictable_loss": Measure("scalars", _RULE),
+    "predictable_gain": Measure("scalars", ("losses.masked_gain", *_RULE, *_NGRAMS)),
+    "unpredictable_gain": Measure("scalars", ("losses.masked_gain", *_RULE, *_NGRAMS)),
+    "unigram_gap": Measure("scalars", ("losses.gap", *_LOSSES, *_NGRAMS)),
+    "bigram_gap": Measure("scalars", ("losses.gap", *_LOSSES, *_NGRAMS)),
+    "bigram_kl": Measure("scalars", ("reading._Bigrams", *_LOSSES, *_NGRAMS)),
+    "copy_advantage": Measure("scalars", _COPIES),
+    "ordered_copy_advantage": Measure("scalars", _COPIES),
+    "prefix_matching": Measure("heads", _REPEATS),
+    "prefix_matching_mean": Measure("heads", _REPEATS),
+    "prefix_matching_off_by_one": Measure("heads", _REPEATS),
+    "duplicate_token": Measure("heads", _REPEATS),
+    "previous_token": Measure("heads", ("heads.text_lookup", *_HEADS)),
+    "first_token": Measure("heads", ("heads.text_lookup", *_HEADS)),
+    "null99": Measure("scalars", ("null.null99", "null._maxima", "heads.text_lookup", *_REPEATS)),
+    "copying_eigenvalue": Measure("heads", ("circuits.copying_eigenvalue", *_EIGENVALUES)),
+    "copying_logit": Measure("heads", (*_COPYING, "probes.eligible_tokens", "folding.fold_into")),
+    "qk_trace": Measure("heads", _QK),
+    "qk_eigenvalue": Measure("heads", _QK),
+    "qk_trace_shifted_key": Measure("heads", _QK),
+    "smear": Measure("heads", ("circuits.smear",)),
+    "composition_q": Measure("head_pairs", _COMPOSITION, cost="expensive"),
+    "composition_k": Measure("head_pairs", _COMPOSITION, cost="expensive"),
+    "composition_v": Measure("head_pairs", _COMPOSITION, cost="expensive"),
+    "zero_ablation": Measure("ablations", _ABLATION, cost="expensive"),
+    "mean_ablation": Measure("ablations", ("ablation.mean_z", *_ABLATION), cost="expensive"),
+    "pattern_preserving_ablation": Measure("ablations", _ABLATION, cost="expensive"),
+    "path_order": Measure("paths", _PATHS, cost="expensive"),
+    "group_ablation": Measure("ablations", ("groups.choose", "groups.matched_sets", *_ABLATION), cost="afterwards"),
 }
+"""By name."""
+
+VERSIONS: Mapping[str, int] = {name: measure.version for name, measure in MEASURES.items()}
 """Name → version."""
+
+CHEAP = frozenset(name for name, measure in MEASURES.items() if measure.cost == "cheap")
+"""Taken at every snapshot."""
 
 _PARTS = {
     "predictable_share": "predictable_loss",
@@ -29,8 +91,39 @@ _PARTS = {
     "second_copy_loss": "copy_advantage",
     "shuffled_copy_loss": "ordered_copy_advantage",
 }
+_FORMS = {
+    "copying_eigenvalue": ("raw", "effective"),
+    "copying_logit": ("share", "left_out", "chance"),
+    "qk_trace": ("raw", "effective", "offset0"),
+    "qk_eigenvalue": ("raw", "effective", "offset0"),
+    "qk_trace_shifted_key": ("raw", "effective", "offset0"),
+}
+_OF_LABEL = _PARTS | {f"{name}_{form}": name for name, forms in _FORMS.items() for form in forms}
+_OF_KIND = {
+    "head_pairs": "composition_{}",
+    "ablations": "{}_ablation",
+    "ablated_tokens": "{}_ablation",
+}
+_WHOLE_TABLES = {"positions": "loss_by_position", "tokens": "token_losses", "paths": "path_order"}
+
+LABEL_COLUMNS: Mapping[str, str] = {
+    "scalars": "name",
+    "examples": "name",
+    "heads": "measure",
+    **dict.fromkeys(_OF_KIND, "kind"),
+}
+"""By table whose rows belong to several measures: the column that says to which."""
+MEASURED_TABLES = (*LABEL_COLUMNS, *_WHOLE_TABLES)
+"""Tables that measures fill."""
 
 
-def measure_of(label: str) -> str:
-    """The measure that a row's name belongs to: `predictable_share` is part of `predictable_loss`."""
-    return "null99" if label.startswith("null99/") else _PARTS.get(label, label)
+def measure_of(table: str, label: str = "", *, group: bool = False) -> str:
+    """The measure that a row belongs to, by what stands in its table's label column.
+
+    `predictable_share` is part of `predictable_loss`; a row of `ablations` without a head is one of a `group`.
+    """
+    if table in _WHOLE_TABLES:
+        return _WHOLE_TABLES[table]
+    if table in _OF_KIND:
+        return "group_ablation" if group else _OF_KIND[table].format(label)
+    return "null99" if label.startswith("null99/") else _OF_LABEL.get(label, label)

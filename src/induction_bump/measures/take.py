@@ -1,67 +1,146 @@
-"""All measures of a snapshot (measures.md §1 and §2), from the plain float32 model and the run's probes."""
+"""The measures of a snapshot (measures.md §1 to §4), from the plain float32 model and the run's probes."""
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from induction_bump.measures import causal, circuits
 from induction_bump.measures import losses as loss_measures
+from induction_bump.measures.ablation import Head, Kind, every_head
+from induction_bump.measures.causal import Effects
+from induction_bump.measures.composition import KINDS, Composition, composition
+from induction_bump.measures.composition import Kind as CompositionKind
+from induction_bump.measures.copying import copying_logit
+from induction_bump.measures.folding import DegenerateError, fold
+from induction_bump.measures.ngrams import Ngrams
 from induction_bump.measures.options import MeasureOptions
+from induction_bump.measures.paths import Path, path_order
 from induction_bump.measures.probes import HeldOutProbe, Probes, RepeatsProbe
 from induction_bump.measures.reading import Reading, read
+from induction_bump.measures.refusals import refusals
+from induction_bump.measures.registry import CHEAP
 from induction_bump.measures.statistics import Estimate, clustered_mean
 from induction_bump.model.transformer import Transformer
+
+Value = tuple[float, float | None]
+"""A number and its standard error, None where it has none."""
+
+_ON_TEXT = frozenset(
+    {
+        "loss",
+        "loss_by_position",
+        "icl_score",
+        "icl_window_score",
+        "token_losses",
+        "predictable_loss",
+        "unpredictable_loss",
+        "previous_token",
+        "first_token",
+    }
+)
+_AGAINST_NGRAMS = frozenset({"unigram_gap", "bigram_gap", "bigram_kl", "predictable_gain", "unpredictable_gain"})
+_ON_REPEATS = frozenset(
+    {
+        "copy_advantage",
+        "ordered_copy_advantage",
+        "prefix_matching",
+        "prefix_matching_mean",
+        "prefix_matching_off_by_one",
+        "duplicate_token",
+    }
+)
+_QK = frozenset({"qk_trace", "qk_eigenvalue", "qk_trace_shifted_key"})
+_COMPOSITION: Mapping[str, CompositionKind] = {f"composition_{kind}": kind for kind in KINDS}
+_ABLATIONS: Mapping[str, Kind] = {
+    "zero_ablation": "zero",
+    "mean_ablation": "mean",
+    "pattern_preserving_ablation": "pattern_preserving",
+}
 
 
 @dataclass
 class Measured:
     """The numbers of one snapshot, by table."""
 
-    scalars: dict[str, tuple[float, float | None]] = field(default_factory=dict)
-    """Name → value and standard error."""
+    scalars: dict[str, Value] = field(default_factory=dict)
+    """By name."""
     loss_by_position: Estimate | None = None
     """T."""
     token_losses: npt.NDArray[np.float32] | None = None
     """N: the loss at each example's own position."""
     examples: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     """Name → N."""
-    heads: dict[str, Estimate] = field(default_factory=dict)
-    """Measure → layers × H."""
+    heads: dict[str, Mapping[Head, Value]] = field(default_factory=dict)
+    """By measure, of the heads that have it."""
+    head_pairs: Composition | None = None
+    ablations: Mapping[tuple[Kind, frozenset[Head]], Effects] = field(default_factory=dict)
+    """Of single heads."""
+    paths: Mapping[Path, Estimate] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Measures of weights that are degenerate, with the reason."""
 
     def add(self, name: str, estimate: Estimate | None) -> None:
         """Keep a scalar, where there is one."""
         if estimate is not None:
             self.scalars[name] = (float(estimate.value), float(estimate.stderr))
 
+    def add_heads(self, name: str, estimate: Estimate) -> None:
+        """Keep a score of every head, given as layers × H."""
+        self.heads[name] = {
+            (int(layer), int(head)): (float(estimate.value[layer, head]), float(estimate.stderr[layer, head]))
+            for layer, head in np.ndindex(estimate.value.shape)
+        }
 
-def take(model: Transformer, probes: Probes, options: MeasureOptions) -> Measured:
-    """Take every measure. The model is read in eval mode, in float32, and left as it was.
+
+def take(
+    model: Transformer,
+    probes: Probes,
+    options: MeasureOptions,
+    names: Collection[str] = CHEAP,
+    ngrams: Ngrams | None = None,
+) -> Measured:
+    """Take at least the measures in `names` that the model can have (`refusals`), and what comes along with them.
+
+    The model is read in eval mode, in float32, and left as it was. Without `ngrams` the measures that compare with
+    them are left out.
 
     Raises NotFiniteError for a model whose losses are no longer finite.
     """
+    wanted = set(names) - refusals(model.options).keys()
+    if ngrams is None:
+        wanted -= _AGAINST_NGRAMS
     training = model.training
     model.eval()
     try:
         measured = Measured()
-        _on_held_out(measured, read(model, probes.held_out.tokens, _lookup(model, probes.held_out)), probes, options)
-        _on_repeats(
-            measured,
-            read(model, probes.repeats.tokens, _lookup(model, probes.repeats)),
-            read(model, probes.repeats.shuffled).losses,
-            probes.repeats,
-        )
+        if wanted & (_ON_TEXT | _AGAINST_NGRAMS | _QK):
+            _on_text(measured, model, probes.held_out, options, ngrams if wanted & _AGAINST_NGRAMS else None)
+        if wanted & _ON_REPEATS:
+            _on_repeats(measured, model, probes.repeats)
+        _of_weights(measured, model, wanted)
+        if "copying_logit" in wanted:
+            found = copying_logit(model, probes.copying.tokens)
+            measured.heads |= found.heads
+            measured.scalars["copying_logit_chance"] = (found.chance, None)
+        kinds: list[Kind] = [kind for name, kind in _ABLATIONS.items() if name in wanted]
+        if kinds:
+            measured.ablations = causal.effects(model, probes, options, every_head(model), kinds)
+        if "path_order" in wanted:
+            n = options.causal.path_examples
+            measured.paths = path_order(model, probes.held_out.tokens[:n], probes.held_out.documents[:n])
     finally:
         model.train(training)
     return measured
 
 
-def _lookup(model: Transformer, probe: HeldOutProbe | RepeatsProbe):
-    return probe.lookup if model.options.n_attention else None
-
-
-def _on_held_out(measured: Measured, reading: Reading, probes: Probes, options: MeasureOptions) -> None:
-    probe, losses = probes.held_out, reading.losses.astype(np.float64)
-    documents = probe.documents
+def _on_text(
+    measured: Measured, model: Transformer, probe: HeldOutProbe, options: MeasureOptions, ngrams: Ngrams | None
+) -> None:
+    lookup = probe.lookup if model.options.n_attention else None
+    reading = read(model, probe.tokens, lookup, ngrams=ngrams)
+    losses, documents = reading.losses.astype(np.float64), probe.documents
     measured.add("loss", clustered_mean(losses.mean(1), documents))
     measured.loss_by_position = clustered_mean(losses, documents)
     measured.token_losses = reading.losses[np.arange(len(losses)), probe.position - 1]
@@ -74,10 +153,27 @@ def _on_held_out(measured: Measured, reading: Reading, probes: Probes, options: 
     for name, mask in (("predictable", probe.rule.right), ("unpredictable", probe.rule.wrong)):
         measured.add(f"{name}_loss", loss_measures.masked_loss(losses, mask, documents))
         measured.add(f"{name}_share", clustered_mean(mask.mean(1), documents))
-    measured.heads |= {name: clustered_mean(values, documents) for name, values in reading.scores.items()}
+    for name, values in reading.scores.items():
+        measured.add_heads(name, clustered_mean(values, documents))
+    if ngrams:
+        _against_ngrams(measured, reading, losses, probe, ngrams)
 
 
-def _on_repeats(measured: Measured, reading: Reading, shuffled: npt.NDArray[np.float32], probe: RepeatsProbe) -> None:
+def _against_ngrams(
+    measured: Measured, reading: Reading, losses: loss_measures.Losses, probe: HeldOutProbe, ngrams: Ngrams
+) -> None:
+    unigram, bigram = ngrams.losses(probe.tokens)
+    documents = probe.documents
+    measured.add("unigram_gap", loss_measures.gap(unigram, losses, documents))
+    measured.add("bigram_gap", loss_measures.gap(bigram, losses, documents))
+    measured.add("bigram_kl", clustered_mean(reading.bigram_kl.astype(np.float64).mean(1), documents))
+    for name, mask in (("predictable", probe.rule.right), ("unpredictable", probe.rule.wrong)):
+        measured.add(f"{name}_gain", loss_measures.masked_gain(bigram, losses, mask, documents))
+
+
+def _on_repeats(measured: Measured, model: Transformer, probe: RepeatsProbe) -> None:
+    reading = read(model, probe.tokens, probe.lookup if model.options.n_attention else None)
+    shuffled = read(model, probe.shuffled).losses
     first, second = (loss_measures.copy_losses(reading.losses.astype(np.float64), probe.blocks, c) for c in (1, 2))
     permuted = loss_measures.copy_losses(shuffled.astype(np.float64), probe.blocks, 2)
     for name, per_sequence in (
@@ -88,4 +184,36 @@ def _on_repeats(measured: Measured, reading: Reading, shuffled: npt.NDArray[np.f
         ("ordered_copy_advantage", permuted - second),
     ):
         measured.add(name, clustered_mean(per_sequence))
-    measured.heads |= {name: clustered_mean(values) for name, values in reading.scores.items()}
+    for name, values in reading.scores.items():
+        measured.add_heads(name, clustered_mean(values))
+
+
+def _of_weights(measured: Measured, model: Transformer, wanted: set[str]) -> None:
+    """What is read from the weights. A measure that a degenerate head does not have is left out, with the reason."""
+    found: dict[str, dict[Head, float]] = {}
+    kinds: list[CompositionKind] = [kind for name, kind in _COMPOSITION.items() if name in wanted]
+
+    def unless_degenerate(names: Collection[str], take_them: Callable[[], None]) -> None:
+        if names := wanted.intersection(names):
+            try:
+                take_them()
+            except DegenerateError as error:
+                measured.left_out |= dict.fromkeys(names, str(error))
+
+    def qk() -> None:
+        layers, heads = model.options.n_attention, model.options.n_heads
+        previous = measured.heads["previous_token"]
+        weights = [[previous[layer, head][0] for head in range(heads)] for layer in range(layers)]
+        found.update(circuits.qk_terms(folded, np.array(weights)))
+
+    def pairs() -> None:
+        measured.head_pairs = composition(folded, kinds)
+
+    if wanted & (_QK | _COMPOSITION.keys() | {"copying_eigenvalue"}):
+        folded = fold(model)
+        unless_degenerate(["copying_eigenvalue"], lambda: found.update(circuits.copying_eigenvalue(folded)))
+        unless_degenerate(_QK, qk)
+        unless_degenerate(_COMPOSITION, pairs)
+    if "smear" in wanted:
+        found |= circuits.smear(model)
+    measured.heads |= {name: {head: (value, None) for head, value in values.items()} for name, values in found.items()}

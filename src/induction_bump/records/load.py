@@ -66,6 +66,29 @@ class Records:
         return self.read("heads")
 
     @cached_property
+    def head_pairs(self) -> pd.DataFrame:
+        """Composition: run_id, step, tokens, layer_in, head_in, layer_out, head_out, kind, value, baseline."""
+        return self.read("head_pairs")
+
+    @cached_property
+    def ablations(self) -> pd.DataFrame:
+        """Ablated minus intact: run_id, step, tokens, layer, head, group, draw, kind, quantity, value, stderr.
+
+        `layer` and `head` are null for a group, `group` and `draw` for a single head.
+        """
+        return self.read("ablations")
+
+    @cached_property
+    def ablated_tokens(self) -> pd.DataFrame:
+        """Loss with a head ablated, where `tokens` has it without: …, layer, head, kind, example, loss."""
+        return self.read("ablated_tokens")
+
+    @cached_property
+    def paths(self) -> pd.DataFrame:
+        """Path order: run_id, step, tokens, path, order, how, value, stderr."""
+        return self.read("paths")
+
+    @cached_property
     def training(self) -> pd.DataFrame:
         """Every optimiser step: run_id, step, tokens, loss, learning_rate, grad_norm, tokens_per_second."""
         return self.read("training")

@@ -30,6 +30,26 @@ TABLES: Mapping[str, pa.Schema] = {
     "tokens": _table(("example", pa.int32()), ("loss", pa.float32())),
     "examples": _table(("name", pa.string()), ("example", pa.int32()), ("value", pa.float32())),
     "heads": _table(*_head, ("measure", pa.string()), *_value),
+    "head_pairs": _table(
+        ("layer_in", pa.int16()),
+        ("head_in", pa.int16()),
+        ("layer_out", pa.int16()),
+        ("head_out", pa.int16()),
+        ("kind", pa.string()),
+        ("value", pa.float64()),
+        ("baseline", pa.float64()),
+    ),
+    "ablations": _table(
+        ("layer", pa.int16(), True),
+        ("head", pa.int16(), True),
+        ("group", pa.string(), True),
+        ("draw", pa.int32(), True),
+        ("kind", pa.string()),
+        ("quantity", pa.string()),
+        *_value,
+    ),
+    "ablated_tokens": _table(*_head, ("kind", pa.string()), ("example", pa.int32()), ("loss", pa.float32())),
+    "paths": _table(("path", pa.string()), ("order", pa.int32()), ("how", pa.string()), *_value),
     "training": _table(
         ("loss", pa.float64()),
         ("learning_rate", pa.float64()),
@@ -102,6 +122,10 @@ class RunInfo(BaseModel):
     probes: dict[str, dict[str, int | float | str]]
     """What is needed to read scores: sizes of the probes, and the positions of the ICL scores."""
     measure_versions: dict[str, int]
+    not_applicable: dict[str, str] = {}
+    """Measures that this model cannot have, each with the reason."""
+    groups: dict[str, Any] = {}
+    """Groups of heads that were ablated together: which heads, and when and how they were chosen."""
     seconds: dict[str, float] = {}
     """Wall time: `training`, `snapshots`."""
 

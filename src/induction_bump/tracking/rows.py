@@ -33,6 +33,16 @@ SCALAR_KEYS = {
 }
 """Scalars that have a W&B key of their own; any other goes by `scalars/<name>`."""
 
+GRIDS = (
+    "prefix_matching",
+    "prefix_matching_mean",
+    "prefix_matching_off_by_one",
+    "duplicate_token",
+    "previous_token",
+    "first_token",
+)
+"""Head scores that are drawn as grids: shares of attention, which every head has and which lie between 0 and 1."""
+
 _AT_ONCE = 32
 """Snapshots read together: enough to make catching up quick, few enough to hold in memory at any model size."""
 
@@ -173,6 +183,8 @@ def _head_values(entries: list[dict[str, Any]]) -> dict[str, float]:
 def _grids(entries: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
     grids: dict[str, list[list[float]]] = {}
     for entry in sorted(entries, key=itemgetter("measure", "layer", "head")):
+        if entry["measure"] not in GRIDS:
+            continue
         grid = grids.setdefault(entry["measure"], [])
         while len(grid) <= entry["layer"]:
             grid.append([])

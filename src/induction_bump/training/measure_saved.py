@@ -1,29 +1,37 @@
-"""Takes measures afterwards, on the saved weights of a run's snapshots, and adds the rows that are missing."""
+"""Takes measures afterwards, on the saved weights of a run's snapshots, and adds the rows that are missing.
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+Each snapshot is a task, whatever its run; tasks go to as many processes as there are cores. This process holds the
+locks of the runs, and is the only one that writes: rows that have come together are committed every few seconds, so
+that a call that is killed loses little, and the next one takes only what is missing.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from induction_bump.data.corpus import prepare
-from induction_bump.measures.null import null99
-from induction_bump.measures.probes import Probes
-from induction_bump.measures.registry import VERSIONS, measure_of
-from induction_bump.measures.take import take
-from induction_bump.model.transformer import Transformer
+from induction_bump.data.cores import available_cores
+from induction_bump.measures.refusals import refusals
+from induction_bump.measures.registry import LABEL_COLUMNS, MEASURED_TABLES, MEASURES, VERSIONS, measure_of
 from induction_bump.options import parse
-from induction_bump.records.directory import RunDirectory, find_runs
+from induction_bump.records.directory import RunDirectory, Snapshot, find_runs
 from induction_bump.records.lock import RunLock
 from induction_bump.records.schema import RecordsError
+from induction_bump.training.measured_runs import Bench, Task, choose_group, perform, prepare_worker
 from induction_bump.training.options import RunConfig
-from induction_bump.training.snapshot import add_nulls, tables_of
-from induction_bump.training.weights import load_weights
 
-_LABEL_COLUMN = {"scalars": "name", "heads": "measure", "examples": "name"}
-_MEASURE_OF_TABLE = {"positions": "loss_by_position", "tokens": "token_losses"}
-_ALL_TABLES = (*_LABEL_COLUMN, *_MEASURE_OF_TABLE)
+COMMIT_SECONDS = 20.0
+"""Longest time that rows wait for their part file."""
+
+Progress = Callable[[int, int, str], None]
+"""Called with tasks done, tasks in all, and the run that the last one belongs to."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Added:
     """Snapshots whose weights were read."""
     rows: int
     """Rows that were not there before."""
+    notes: tuple[str, ...]
+    """What was asked for and could not be had, each with its reason."""
 
 
 def check_names(names: Collection[str]) -> None:
@@ -45,53 +55,158 @@ def check_names(names: Collection[str]) -> None:
 
 
 def measure(
-    path: Path, names: Collection[str] = (), progress: Callable[[str], None] = lambda line: None
+    path: Path | str,
+    names: Collection[str] = (),
+    *,
+    steps: Collection[int] = (),
+    workers: int | None = None,
+    progress: Progress = lambda done, total, run: None,
 ) -> list[Added]:
-    """Take measures (all, or those in `names`) of every run at `path` wherever weights were saved.
+    """Take measures (all, or those in `names`) of every run at `path` wherever weights were saved (or at `steps`).
 
-    Rows that are there already stay as they are. Raises ValueError for an unknown measure, RecordsError where a run's
-    corpus or probes are no longer the ones it was measured on.
+    Rows that are there already stay as they are. Args: workers, processes; None takes one a core.
+    Raises ValueError for an unknown measure or a step without weights, RecordsError where a run's corpus or probes are
+    no longer the ones it was measured on, RunBusyError where another process writes a run.
     """
     check_names(names)
-    return [_measure_run(run, set(names) or set(VERSIONS), progress) for run in find_runs(path)]
+    wanted = set(names) or set(VERSIONS)
+    with ExitStack() as held:
+        plans = []
+        for run in find_runs(path):
+            lock = RunLock(run.path)
+            lock.acquire()  # before looking at what is missing, so that nobody else adds it meanwhile
+            held.callback(lock.release)
+            plans.append(_Plan.of(run, wanted, steps))
+        tasks = [(plan, task) for plan in plans for task in plan.tasks]
+        count = min(workers or available_cores(), len(tasks))
+        pool = held.enter_context(_pool(count)) if count > 1 else None
+        for done, (plan, rows) in enumerate(_performed(pool, tasks), start=1):
+            plan.take(rows)
+            progress(done, len(tasks), plan.run.path.name)
+        return [plan.finish() for plan in plans]
 
 
-def _measure_run(run: RunDirectory, names: set[str], progress: Callable[[str], None]) -> Added:
-    config = parse(RunConfig, run.config)
-    corpus = prepare(config.data, Path(config.paths.cache).expanduser())
-    probes = Probes.draw(corpus, config.data.context, config.measures)
-    lock = RunLock(run.path)
-    lock.acquire()  # before looking at what is missing, so that nobody else adds it meanwhile
+def _pool(workers: int) -> Executor:
+    # forking a process that has started torch's threads can deadlock
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, available_cores() // workers)
+    return ProcessPoolExecutor(workers, context, initializer=prepare_worker, initargs=(threads,))
+
+
+def _performed(pool: Executor | None, tasks: Iterable[tuple["_Plan", Task]]) -> Iterator[tuple["_Plan", "_Rows"]]:
+    """Each task's rows as they come; in this process where there is no pool."""
+    if pool is None:
+        for plan, task in tasks:
+            yield plan, perform(plan.bench, task)
+        return
+    futures = {pool.submit(perform, plan.bench.path, task): plan for plan, task in tasks}
     try:
-        _check_same(run, {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer_hash, **probes.hashes}, names)
-        saved = [s for s in run.snapshots() if (s.path / "weights.safetensors").is_file()]
-        present = {table: _present(run.table(table), table) for table in _ALL_TABLES}
-        model = Transformer(config.model, corpus.vocab_size, config.data.context)
-        parts: dict[str, list[pa.Table]] = {}
-        run_id = run.info.run_id
-        for number, snapshot in enumerate(saved, 1):
-            progress(f"{run.path.name}: snapshot {number} of {len(saved)} (step {snapshot.step})")
-            load_weights(model, snapshot.path / "weights.safetensors")
-            measured = take(model, probes, config.measures)
-            if snapshot.step == 0 and "null99" in names:
-                cache = Path(config.paths.cache).expanduser()
-                shape = (config.model, corpus.vocab_size, config.data.context)
-                add_nulls(measured, null99(*shape, probes, config.measures.null, cache))
-            for table, rows in tables_of(measured, run_id, snapshot.step, snapshot.tokens).items():
-                missing = _missing(rows, table, present[table].get(snapshot.step, set()), names)
-                if missing.num_rows:
-                    parts.setdefault(table, []).append(missing)
-        _commit(run, parts, names)
-    finally:
-        lock.release()
-    return Added(run.path.name, len(saved), sum(p.num_rows for rows in parts.values() for p in rows))
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+_Rows = tuple[Mapping[str, pa.Table], Mapping[str, str]]
+"""Tables by name, and measures that could not be taken with the reason."""
+
+
+@dataclass
+class _Plan:
+    """What is to be done for one run, and what has come of it."""
+
+    run: RunDirectory
+    bench: Bench
+    tasks: list[Task]
+    wanted: set[str]
+    present: Mapping[str, Mapping[int, set[str]]]
+    refused: dict[str, str]
+    """Measures that this model cannot have, with the reason."""
+    postponed: dict[str, str]
+    """Measures that cannot be taken as the run stands, with the reason."""
+    waiting: dict[str, list[pa.Table]] = field(default_factory=dict)
+    committed: float = field(default_factory=time.monotonic)
+    rows: int = 0
+
+    @classmethod
+    def of(cls, run: RunDirectory, names: set[str], steps: Collection[int]) -> "_Plan":
+        config = parse(RunConfig, run.config)
+        refused = {name: why for name, why in refusals(config.model).items() if name in names}
+        wanted = names - refused.keys()
+        if config.measures.repeats.repeats == 2:
+            wanted -= {"prefix_matching_mean"}  # the same as prefix_matching, and not recorded
+        bench = Bench.of(run.path)
+        _check_same(run, bench.hashes, wanted)
+        present = {table: _present(run.table(table), table) for table in MEASURED_TABLES}
+        group, postponed = None, dict[str, str]()
+        if "group_ablation" in wanted:
+            group, reason = choose_group(run, bench)
+            if reason:
+                postponed["group_ablation"] = reason
+                wanted -= {"group_ablation"}
+        tasks = []
+        for snapshot in _saved(run, steps):
+            missing = {
+                name
+                for name in wanted
+                if name not in present[MEASURES[name].table].get(snapshot.step, set())
+                and (name != "null99" or snapshot.step == 0)
+            }
+            if missing:
+                mine = group if "group_ablation" in missing else None
+                tasks.append(Task(snapshot.step, snapshot.tokens, frozenset(missing), mine))
+        return cls(run, bench, tasks, wanted, present, refused, postponed)
+
+    def take(self, found: _Rows) -> None:
+        tables, left_out = found
+        self.refused |= left_out
+        for table, rows in tables.items():
+            step = rows.column("step")[0].as_py()
+            missing = _missing(rows, table, self.present[table].get(step, set()), self.wanted)
+            if missing.num_rows:
+                self.waiting.setdefault(table, []).append(missing)
+        if time.monotonic() - self.committed > COMMIT_SECONDS:
+            self._commit()
+
+    def finish(self) -> Added:
+        self._commit()
+        if self.refused:
+            self.run.update(not_applicable={**self.run.info.not_applicable, **self.refused})
+        notes = tuple(f"{name}: {reason}" for name, reason in sorted((self.refused | self.postponed).items()))
+        return Added(self.run.path.name, len(self.tasks), self.rows, notes)
+
+    def _commit(self) -> None:
+        self.committed = time.monotonic()
+        if not self.waiting:
+            return
+        info = self.run.info
+        taken = {n: VERSIONS[n] for n in self.wanted}
+        self.run.update(
+            measure_versions={**info.measure_versions, **taken}, hashes={**self.bench.hashes, **info.hashes}
+        )
+        for table, rows in self.waiting.items():
+            number = len(list((self.run.path / "tables").glob(f"{table}-*.parquet")))
+            self.run.append_rows(table, f"measured{number:04d}", pa.concat_tables(rows).sort_by("step"))
+            self.rows += sum(part.num_rows for part in rows)
+        self.waiting = {}
+
+
+def _saved(run: RunDirectory, steps: Collection[int]) -> list[Snapshot]:
+    """Snapshots with weights, all or those at some steps. Raises ValueError for a step without any."""
+    saved = [s for s in run.snapshots() if (s.path / "weights.safetensors").is_file()]
+    there = {s.step for s in saved}
+    if unknown := sorted(set(steps) - there):
+        listed = ", ".join(map(str, sorted(there))) or "none"
+        raise ValueError(f"--steps: {run.path.name} has no weights of step {unknown[0]}; there are those of {listed}")
+    return [s for s in saved if s.step in steps] if steps else saved
 
 
 def _check_same(run: RunDirectory, hashes: Mapping[str, str], names: set[str]) -> None:
     """Raises RecordsError where rows of now would not belong to the rows that are there."""
     info = run.info
     for name, value in hashes.items():
-        if info.hashes.get(name) != value:
+        if info.hashes.get(name, value) != value:
             raise RecordsError(f"{run.path}: its {name} is not what it is now; measures would not be comparable")
     for name in sorted(names & set(info.measure_versions)):
         if info.measure_versions[name] != VERSIONS[name]:
@@ -101,31 +216,27 @@ def _check_same(run: RunDirectory, hashes: Mapping[str, str], names: set[str]) -
             )
 
 
+def _measures(table: pa.Table, name: str) -> list[str]:
+    """The measure of each row."""
+    column = LABEL_COLUMNS.get(name)
+    if column is None:
+        return [measure_of(name)] * table.num_rows
+    labels = table.column(column).to_pylist()
+    if name != "ablations":
+        return list(map(partial(measure_of, name), labels))
+    groups = table.column("layer").is_null().to_pylist()
+    return [measure_of(name, label, group=group) for label, group in zip(labels, groups, strict=True)]
+
+
 def _present(table: pa.Table, name: str) -> dict[int, set[str]]:
-    """Which names of rows there are at each step; tables without names have the empty one."""
-    column = _LABEL_COLUMN.get(name)
-    steps = table.column("step").to_pylist()
-    labels = table.column(column).to_pylist() if column else [""] * len(steps)
+    """Which measures there are at each step."""
     found: dict[int, set[str]] = {}
-    for step, label in set(zip(steps, labels, strict=True)):
-        found.setdefault(step, set()).add(label)
+    for step, measured in set(zip(table.column("step").to_pylist(), _measures(table, name), strict=True)):
+        found.setdefault(step, set()).add(measured)
     return found
 
 
 def _missing(rows: pa.Table, table: str, present: set[str], names: set[str]) -> pa.Table:
     """Rows of one snapshot that belong to the wanted measures and are not there yet."""
-    column = _LABEL_COLUMN.get(table)
-    if column is None:
-        wanted = _MEASURE_OF_TABLE[table] in names and not present
-        return rows if wanted else rows.slice(0, 0)
-    labels = {label for label in rows.column(column).to_pylist() if measure_of(label) in names} - present
-    return rows.filter(pc.field(column).isin(sorted(labels))) if labels else rows.slice(0, 0)
-
-
-def _commit(run: RunDirectory, parts: Mapping[str, list[pa.Table]], names: set[str]) -> None:
-    if not parts:
-        return
-    run.update(measure_versions={**run.info.measure_versions, **{name: VERSIONS[name] for name in names}})
-    for table, rows in parts.items():
-        number = len(list((run.path / "tables").glob(f"{table}-*.parquet")))
-        run.append_rows(table, f"measured{number:04d}", pa.concat_tables(rows))
+    keep = [name in names and name not in present for name in _measures(rows, table)]
+    return rows.filter(pc.field("step") >= 0).filter(pa.array(keep))

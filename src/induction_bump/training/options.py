@@ -104,6 +104,8 @@ class SnapshotOptions:
 
     measures: ScheduleOptions = Field(default_factory=lambda: ScheduleOptions(log=LogSpaced()))
     """Moments at which the model is measured."""
+    expensive: ScheduleOptions | None = None
+    """Moments at which `measures.expensive` are taken as well; null leaves them to `bump measure`."""
     weights: ScheduleOptions | None = None
     """Moments at which weights are kept; null keeps them wherever measures are taken."""
     save_weights: bool = True
@@ -193,14 +195,21 @@ class RunConfig:
 
     def measure_schedule(self) -> Schedule:
         """When measures are taken, in steps."""
-        return self.snapshots.measures.resolve(self.total_steps, self.tokens_per_step)
+        measured = self.snapshots.measures.resolve(self.total_steps, self.tokens_per_step)
+        expensive = self.expensive_schedule()
+        return measured | expensive if expensive else measured
+
+    def expensive_schedule(self) -> Schedule | None:
+        """When expensive measures are taken too, in steps; None where they never are."""
+        chosen = self.snapshots.expensive
+        return chosen.resolve(self.total_steps, self.tokens_per_step) if chosen else None
 
     def weight_schedule(self) -> Schedule | None:
         """When weights are kept, in steps; None where they never are."""
         if not self.snapshots.save_weights:
             return None
-        chosen = self.snapshots.weights or self.snapshots.measures
-        return chosen.resolve(self.total_steps, self.tokens_per_step)
+        chosen = self.snapshots.weights
+        return chosen.resolve(self.total_steps, self.tokens_per_step) if chosen else self.measure_schedule()
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
@@ -220,7 +229,12 @@ class RunConfig:
             raise ValueError(
                 f"training.warmup={self.training.warmup} is longer than training.length={self.training.length}"
             )
-        for key, take in (("measures", self.measure_schedule), ("weights", self.weight_schedule)):
+        schedules = (
+            ("expensive", self.expensive_schedule),
+            ("measures", self.measure_schedule),
+            ("weights", self.weight_schedule),
+        )
+        for key, take in schedules:
             try:
                 take()
             except ValueError as error:

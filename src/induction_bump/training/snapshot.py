@@ -5,16 +5,17 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytorch_lightning as pl
 import torch
 
+from induction_bump.measures.ngrams import Ngrams
 from induction_bump.measures.probes import Probes
+from induction_bump.measures.registry import CHEAP
 from induction_bump.measures.statistics import NotFiniteError
-from induction_bump.measures.take import Measured, take
+from induction_bump.measures.take import take
 from induction_bump.records.directory import RunDirectory
-from induction_bump.records.frames import rows
+from induction_bump.training.measured_tables import add_nulls, tables_of
 from induction_bump.training.options import RunConfig
 from induction_bump.training.rows import LossNotFiniteError, TrainingRows
 from induction_bump.training.together import on_first_rank
@@ -32,12 +33,14 @@ class Snapshots(pl.Callback):
         config: RunConfig,
         run: RunDirectory,
         probes: Probes,
+        ngrams: Ngrams,
         null99: Callable[[torch.device], Mapping[str, float]],
         training_rows: TrainingRows,
     ) -> None:
-        self.config, self.run, self.probes, self.null99 = config, run, probes, null99
+        self.config, self.run, self.probes, self.ngrams, self.null99 = config, run, probes, ngrams, null99
         self.training_rows = training_rows
         self.measure_at = config.measure_schedule()
+        self.expensive_at = config.expensive_schedule() or ()
         self.weights_at = config.weight_schedule()
         self.seconds = 0.0
         """Time spent here, waiting included."""
@@ -73,7 +76,9 @@ class Snapshots(pl.Callback):
     def _tables(self, model: Any, step: int) -> dict[str, pa.Table]:
         try:
             with _exact_float32(model.W_E.device.type):
-                measured = take(model, self.probes, self.config.measures)
+                options = self.config.measures
+                names = CHEAP.union(options.expensive) if step in self.expensive_at else CHEAP
+                measured = take(model, self.probes, options, names, self.ngrams)
                 if step == 0:
                     add_nulls(measured, self.null99(model.W_E.device))
         except NotFiniteError as error:
@@ -91,45 +96,3 @@ def _exact_float32(device: str) -> Generator[None, None, None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def add_nulls(measured: Measured, nulls: Mapping[str, float]) -> None:
-    """Keep null99 of the head scores among the scalars of step 0."""
-    measured.scalars |= {f"null99/{name}": (value, None) for name, value in nulls.items()}
-
-
-def tables_of(measured: Measured, run_id: str, step: int, tokens: int) -> dict[str, pa.Table]:
-    """The measured numbers as rows of the tables they belong to."""
-    columns: dict[str, dict[str, Any]] = {
-        "scalars": {
-            "name": list(measured.scalars),
-            "value": [value for value, _ in measured.scalars.values()],
-            "stderr": [stderr for _, stderr in measured.scalars.values()],
-        }
-    }
-    if measured.loss_by_position is not None:
-        loss = measured.loss_by_position
-        columns["positions"] = {
-            "position": np.arange(1, len(loss.value) + 1),
-            "loss": loss.value,
-            "stderr": loss.stderr,
-        }
-    if measured.token_losses is not None:
-        columns["tokens"] = {"example": np.arange(len(measured.token_losses)), "loss": measured.token_losses}
-    if measured.examples:
-        columns["examples"] = {
-            "name": [name for name, values in measured.examples.items() for _ in values],
-            "example": np.concatenate([np.arange(len(values)) for values in measured.examples.values()]),
-            "value": np.concatenate(list(measured.examples.values())),
-        }
-    if measured.heads:
-        layers, heads = next(iter(measured.heads.values())).value.shape
-        layer, head = (index.ravel() for index in np.indices((layers, heads)))
-        columns["heads"] = {
-            "layer": np.tile(layer, len(measured.heads)),
-            "head": np.tile(head, len(measured.heads)),
-            "measure": [name for name in measured.heads for _ in layer],
-            "value": np.concatenate([e.value.ravel() for e in measured.heads.values()]),
-            "stderr": np.concatenate([e.stderr.ravel() for e in measured.heads.values()]),
-        }
-    return {name: rows(name, run_id, step, tokens, values) for name, values in columns.items()}

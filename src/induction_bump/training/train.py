@@ -32,10 +32,11 @@ from pytorch_lightning.plugins.environments import (
 )
 
 from induction_bump.data.corpus import Corpus, prepare
+from induction_bump.measures.ngrams import find_or_build
 from induction_bump.measures.null import null99
-from induction_bump.measures.options import IclOptions
 from induction_bump.measures.probes import Probes
-from induction_bump.measures.registry import VERSIONS
+from induction_bump.measures.refusals import refusals
+from induction_bump.measures.registry import CHEAP, VERSIONS
 from induction_bump.model.transformer import Transformer
 from induction_bump.records.directory import RunDirectory
 from induction_bump.training.datamodule import WindowData
@@ -79,16 +80,17 @@ def train(
     cache = Path(config.paths.cache).expanduser()
     corpus = prepare(config.data, cache)
     probes = Probes.draw(corpus, config.data.context, config.measures)
+    ngrams = find_or_build(corpus, config.data.context, config.measures.ngrams, cache)
     model = Transformer(config.model, corpus.vocab_size, config.data.context, config.seed.init)
     torch.set_float32_matmul_precision("high" if config.training.tf32 else "highest")
     rows = TrainingRows(run, config.tokens_per_step)
     stop = StopOnRequest(stop_requested)
     null = partial(null99, config.model, corpus.vocab_size, config.data.context, probes, config.measures.null, cache)
-    snapshots = Snapshots(config, run, probes, null, rows)
+    snapshots = Snapshots(config, run, probes, ngrams, null, rows)
     progress = Progress(rows, config.total_steps, config.tokens_per_step, f"{config.study}/{run.path.name}")
     trainer = make_trainer(config, [KeepSignals(), rows, snapshots, progress, stop], cluster)
     if trainer.is_global_zero:
-        _describe(run, corpus, probes, model, config.measures.icl)
+        _describe(run, corpus, probes, model, config)
     module = LanguageModel(config, model)
     began = time.perf_counter()
     trainer.fit(module, datamodule=WindowData(config, corpus))
@@ -154,15 +156,17 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _describe(run: RunDirectory, corpus: Corpus, probes: Probes, model: Transformer, icl: IclOptions) -> None:
+def _describe(run: RunDirectory, corpus: Corpus, probes: Probes, model: Transformer, config: RunConfig) -> None:
     """Complete run.json with what only model and probes tell, and store what the probe's examples are."""
     hashes = {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer_hash, **probes.hashes}
+    taken = CHEAP.union(config.measures.expensive) if config.snapshots.expensive else CHEAP
     changes: dict[str, Any] = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocab_size": corpus.vocab_size,
         "hashes": hashes,
-        "probes": {**probes.describe(), "icl": asdict(icl)},
-        "measure_versions": dict(VERSIONS),
+        "probes": {**probes.describe(), "icl": asdict(config.measures.icl)},
+        "measure_versions": {name: version for name, version in VERSIONS.items() if name in taken},
+        "not_applicable": refusals(config.model),
     }
     run.update(**changes)
     held_out = probes.held_out

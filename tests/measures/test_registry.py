@@ -1,0 +1,100 @@
+"""Versions of measures, and that a definition does not change without its version."""
+
+import ast
+from dataclasses import replace
+
+import pytest
+
+from induction_bump.measures import registry
+from induction_bump.measures.refusals import refusals
+from induction_bump.measures.registry import CHEAP, MEASURED_TABLES, MEASURES, measure_of
+from induction_bump.model.options import ModelOptions
+from induction_bump.records.schema import TABLES
+from tests.measures import definitions
+from tests.measures.definitions import canonical, definition, digest_of, recorded
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_definition_changes_with_its_version_only(name: str) -> None:
+    noted = recorded().get(name)
+    assert noted, f"{name} is new: run python -m tests.measures.definitions"
+    assert noted["version"] == MEASURES[name].version, (
+        f"{name} has a new version: run python -m tests.measures.definitions"
+    )
+    assert noted["digest"] == digest_of(name), (
+        f"what defines {name} has changed: raise its version in measures/registry.py and run "
+        "python -m tests.measures.definitions, with --same-meaning if every number stays what it was"
+    )
+
+
+def test_a_changed_definition_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest_of("icl_score")
+    monkeypatch.setattr(definitions, "definition", lambda name: ast.parse("def f(x):\n    return x + 1"))
+    assert digest_of("icl_score") != before
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (
+            "def f(x): return x + 1",
+            'def f(x: int) -> int:\n    """Says what."""\n    # and why\n    return (x\n + 1)',
+            True,
+        ),
+        ("def f(x): return x + 1", "def f(x): return x + 2", False),
+        ("def f(x): return x + 1", "def f(y): return y + 1", False),
+        ("f'{x!r:>3}'", "f'{x!r:>4}'", False),
+        ("class A:\n    x: int = 1", "class A:\n    x: float = 1", True),
+        ("class A:\n    x: int = 1", "class A:\n    x: int = 2", False),
+        ("class A:\n    x: int", "class A:\n    y: int", False),
+        ("@a\ndef f(): g()", "@b\ndef f(): g()", False),
+    ],
+)
+def test_only_what_is_computed_counts(one: str, other: str, same: bool) -> None:
+    assert (canonical(ast.parse(one)) == canonical(ast.parse(other))) is same
+
+
+def test_the_canonical_form_is_the_same_on_every_python() -> None:
+    """Known text: fields that a version of Python adds to the tree are empty here."""
+    assert canonical(ast.parse("def f(x): return x[1:]").body[0]) == (
+        "FunctionDef(name='f', args=arguments(args=[arg(arg='x')]), body=[Return(value=Subscript("
+        "value=Name(id='x'), slice=Slice(lower=Constant(value=1))))])"
+    )
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_what_defines_a_measure_is_there(name: str) -> None:
+    for part in MEASURES[name].defined_by:
+        assert definition(part) is not None
+
+
+def test_every_table_of_a_measure_is_one_of_the_records() -> None:
+    assert {measure.table for measure in MEASURES.values()} <= set(MEASURED_TABLES) <= set(TABLES)
+
+
+def test_labels_belong_to_measures() -> None:
+    labels = {
+        ("scalars", "predictable_share"): "predictable_loss",
+        ("scalars", "null99/previous_token"): "null99",
+        ("heads", "qk_trace_offset0"): "qk_trace",
+        ("heads", "qk_trace_shifted_key_raw"): "qk_trace_shifted_key",
+        ("heads", "copying_logit_left_out"): "copying_logit",
+        ("head_pairs", "k"): "composition_k",
+        ("ablations", "pattern_preserving"): "pattern_preserving_ablation",
+        ("ablated_tokens", "mean"): "mean_ablation",
+        ("paths", ""): "path_order",
+        ("tokens", ""): "token_losses",
+    }
+    assert {key: measure_of(*key) for key in labels} == labels
+    assert measure_of("ablations", "zero", group=True) == "group_ablation"
+
+
+def test_what_is_refused_is_a_measure() -> None:
+    assert set(refusals(ModelOptions(sublayers=""))) < set(MEASURES)
+
+
+def test_a_version_goes_into_what_records_carry(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name: m.version for name, m in MEASURES.items()} == registry.VERSIONS
+    assert "loss" in CHEAP
+    assert not CHEAP & {"zero_ablation", "group_ablation", "composition_k"}
+    assert replace(MEASURES["loss"], version=2).version == 2
