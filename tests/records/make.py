@@ -9,6 +9,7 @@ import pyarrow as pa
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.frames import rows
 from induction_bump.records.schema import RunInfo
+from tests.records import make_heads
 
 BATCH = 64
 
@@ -30,8 +31,13 @@ def make_run(
     examples: int = 16,
     smeared_keys: bool = False,
     message: str | None = None,
+    expensive_every: int | None = None,
 ) -> Path:
-    """Write `<directory>/<study>/<name>-<run_id>` with a bump at `bump_at` tokens (None: no bump); returns its path."""
+    """Write `<directory>/<study>/<name>-<run_id>` with a bump at `bump_at` tokens (None: no bump); returns its path.
+
+    With `expensive_every` heads are read from their weights at every snapshot, and at each so many-th, counted back
+    from the last, composition, ablations and path order are there too.
+    """
     rng = np.random.default_rng(seed)
     run_id = run_id or f"{seed:04x}{abs(hash_text(study + name)) % 16**6:06x}"
     per_step = BATCH * context
@@ -41,10 +47,22 @@ def make_run(
     config = config_of(sublayers, n_heads, context, study, name, seed, smeared_keys, last)
     run.begin(config, info_of(run_id, study, name, per_step, last, context, examples, message))
     layers = sublayers.count("s")
-    for step in steps:
+    for place, step in enumerate(steps):
         tokens = step * per_step
         after = 0.0 if bump_at is None else 1 / (1 + np.exp(-12 * np.log(max(tokens, 1) / bump_at)))
-        run.write_snapshot(step, _tables(run_id, step, tokens, after, layers, n_heads, context, examples, rng))
+        columns = _columns(step, tokens, after, layers, n_heads, context, examples, rng)
+        if layers and expensive_every:
+            for key, values in make_heads.weight_measures(after, layers, n_heads, rng).items():
+                columns["heads"][key] += values
+            for key, entry in zip(("name", "value", "stderr"), make_heads.CHANCE, strict=True):
+                columns["scalars"][key].append(entry)
+            if (len(steps) - 1 - place) % expensive_every == 0:
+                columns |= _expensive(after, layers, n_heads, rng)
+        run.write_snapshot(step, {name: rows(name, run_id, step, tokens, values) for name, values in columns.items()})
+    if layers and expensive_every:
+        refused = {} if layers > 1 else dict.fromkeys(make_heads.OF_TWO_LAYERS, make_heads.ONE_LAYER)
+        group = make_heads.GROUP | {"heads": [[layers - 1, n_heads - 1]]}
+        run.update(groups={"induction": group}, not_applicable=refused)
     for part in np.array_split(np.arange(1, last + 1), 3):
         if part.size:
             run.append_training(_training(run_id, part, per_step, rng))
@@ -73,7 +91,7 @@ def config_of(
             "sublayers": sublayers,
             "d_model": 64,
             "n_heads": n_heads,
-            "d_head": None,
+            "d_head": 16,
             "positions": "rotary",
             "norm": "layernorm",
             "smeared_keys": smeared_keys,
@@ -128,8 +146,7 @@ def info_of(
     )
 
 
-def _tables(
-    run_id: str,
+def _columns(
     step: int,
     tokens: int,
     after: float,
@@ -138,7 +155,7 @@ def _tables(
     context: int,
     examples: int,
     rng: np.random.Generator,
-) -> dict[str, pa.Table]:
+) -> dict[str, dict[str, Any]]:
     learned = min(1.0, np.log1p(tokens) / 14)
     noise = 0.01 * rng.standard_normal(64)
     loss = 5.5 - 1.2 * learned - 0.8 * after
@@ -177,7 +194,15 @@ def _tables(
     }
     if layers:
         tables["heads"] = _heads(after, layers, n_heads, rng)
-    return {name: rows(name, run_id, step, tokens, columns) for name, columns in tables.items()}
+    return tables
+
+
+def _expensive(after: float, layers: int, n_heads: int, rng: np.random.Generator) -> dict[str, dict[str, Any]]:
+    tables = {
+        "ablations": make_heads.ablations(after, layers, n_heads, rng),
+        "paths": make_heads.paths(after, layers, n_heads, rng),
+    }
+    return tables | ({"head_pairs": make_heads.composition(after, layers, n_heads, rng)} if layers > 1 else {})
 
 
 def _heads(after: float, layers: int, n_heads: int, rng: np.random.Generator) -> dict[str, list[Any]]:

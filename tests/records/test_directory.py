@@ -1,6 +1,7 @@
 """What a run's directory holds at each moment, and that nothing committed is ever lost."""
 
 import contextlib
+import datetime
 import errno
 import shutil
 from pathlib import Path
@@ -9,11 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from induction_bump.locate.options import LocateOptions
+from induction_bump.model.options import ModelOptions
 from induction_bump.records import files
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.frames import rows
-from induction_bump.records.schema import TABLES, RecordsError
+from induction_bump.records.schema import PROBES, TABLES, RecordsError
+from induction_bump.tracking.options import TrackingOptions
 from tests.records.make import make_run
 
 
@@ -257,6 +262,40 @@ def test_what_is_neither_a_run_nor_a_study_is_refused_in_one_line(tmp_path: Path
 
 
 def test_probes_are_kept_beside_the_run(going: RunDirectory):
-    table = pa.table({"example": np.arange(3), "position": np.ones(3, int), "document": np.zeros(3, int)})
+    assert going.probes() is None
+    table = pa.table({name: np.arange(3, dtype=np.int32) for name in PROBES.names}, schema=PROBES)
     going.write_probes(table)
-    assert pq.read_table(going.path / "probes.parquet").equals(table)
+    assert going.probes().equals(table)
+
+
+def test_probes_are_checked_when_they_are_written_and_when_they_are_read(going: RunDirectory):
+    wide = pa.table({name: np.arange(3) for name in PROBES.names})
+    with pytest.raises(RecordsError, match="column example is int64, not int32"):
+        going.write_probes(wide)
+    assert going.probes() is None
+    pq.write_table(wide, going.path / "probes.parquet")
+    with pytest.raises(RecordsError, match=r"probes\.parquet: column example is int64, not int32"):
+        going.probes()
+    (going.path / "probes.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(RecordsError, match=r"probes\.parquet: ") as caught:
+        going.probes()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_section_of_the_config_is_read_as_its_options(going: RunDirectory):
+    assert going.typed(ModelOptions, "model").n_attention == 2
+    assert going.typed(TrackingOptions, "tracking").tags == ("made-up",)
+    assert going.typed(LocateOptions, "nothing") == LocateOptions()
+    config = yaml.safe_load((going.path / "config.yaml").read_text())
+    for section, reason in (
+        ({"d_model": "wide"}, "model.d_model: Input should be a valid integer"),
+        ({"clamps": [{"layer": 0, "head": "x", "kind": "zero"}]}, "model.clamps.0.head: Input should be"),
+        ({"n_heads": 5}, "model: n_heads=5 does not divide"),
+        ({"d_model": datetime.date(2026, 1, 1)}, "Object of type date is not JSON"),
+        ("small", "model is not a mapping"),
+    ):
+        (going.path / "config.yaml").write_text(yaml.safe_dump({**config, "model": section}))
+        with pytest.raises(RecordsError) as caught:
+            going.typed(ModelOptions, "model")
+        assert str(caught.value).startswith(f"{going.path / 'config.yaml'}: {reason}")
+        assert "\n" not in str(caught.value)

@@ -1,12 +1,16 @@
 """A file or directory is there whole or not at all, whatever happens to its writer."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from induction_bump.launch.outcome import explain_failure
 from induction_bump.records.files import directory_that_appears_whole, remove_leftovers, replace_atomically
 
 
@@ -34,6 +38,38 @@ def test_a_writer_that_raises_leaves_the_old_file_and_nothing_else(tmp_path: Pat
         replace_atomically(file, half_way)
     assert file.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
+
+
+def full(path: Path) -> None:
+    """As Python says it when an open file cannot grow: without a name."""
+    path.write_text("ne")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def in_place(path: Path, write: Callable[[Path], None]) -> None:
+    replace_atomically(path, write)
+
+
+def in_a_directory(path: Path, write: Callable[[Path], None]) -> None:
+    with directory_that_appears_whole(path) as aside:
+        write(aside / "inner")
+
+
+@pytest.mark.parametrize("replace", [in_place, in_a_directory])
+def test_a_full_disk_is_told_with_the_place_it_was_met_at(tmp_path: Path, replace: Callable):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/target'$") as caught:
+        replace(tmp_path / "target", full)
+    assert explain_failure(caught.value) == f"disk full: cannot write {tmp_path / 'target'}"
+
+
+@pytest.mark.parametrize("replace", [in_place, in_a_directory])
+def test_an_error_that_names_its_file_keeps_its_name(tmp_path: Path, replace: Callable):
+    def write(path: Path) -> None:
+        (path.parent / "nowhere" / "file").write_text("x")
+
+    with pytest.raises(FileNotFoundError) as caught:
+        replace(tmp_path / "target", write)
+    assert caught.value.filename.endswith("nowhere/file")
 
 
 def test_the_old_file_stays_readable_while_the_new_one_is_written(tmp_path: Path):

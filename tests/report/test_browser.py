@@ -1,10 +1,6 @@
 """The page in a real browser, from file://."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,77 +10,12 @@ from induction_bump.records.directory import RunDirectory
 from induction_bump.report.page import write
 from tests.records.make import make_run
 from tests.report.located import bump_between, silence, store
+from tests.report.opened import SORTED
 
 pytestmark = pytest.mark.browser
 
 TRACES = "figure => document.getElementById(`plot-${figure}`).data.map(trace => trace.visible)"
 AXES = "[...document.querySelectorAll('.kind-time .plot, .kind-field .plot')].map(plot => plot._fullLayout.xaxis.type)"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    needed = os.environ.get("INDUCTION_BUMP_REQUIRE_BROWSER") == "1"
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        chromium, sync_playwright = None, None
-    if chromium is None or sync_playwright is None:
-        reason = "needs Chromium and playwright (pip install 'induction-bump[browser]')"
-        if needed:
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        started = playwright.chromium.launch(executable_path=chromium, args=flags)
-        yield started
-        started.close()
-
-
-@dataclass
-class Opened:
-    """A page in the browser with what it complained about and asked the network for."""
-
-    page: Any
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def visit(self, path: Path) -> None:
-        self.page.goto(path.as_uri())
-        self.wait()
-
-    def wait(self) -> None:
-        self.page.wait_for_selector("html[data-drawn=true]", timeout=90_000, state="attached")
-
-    def evaluate(self, code: str, *arguments: Any) -> Any:
-        return self.page.evaluate(code, *arguments)
-
-
-@pytest.fixture
-def tab(browser: Any) -> Iterator[Any]:
-    contexts = []
-
-    def open_tab(path: Path, width: int = 1440, height: int = 900, **options: Any) -> Opened:
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
-        opened = Opened(context.new_page())
-        opened.page.on("console", lambda m: m.type in ("error", "warning") and opened.complaints.append(m.text))
-        opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-        opened.page.on("request", lambda request: opened.requests.append(request.url))
-        opened.page.on("dialog", lambda dialog: (opened.complaints.append(dialog.message), dialog.dismiss()))
-        opened.visit(path)
-        return opened
-
-    yield open_tab
-    for context in contexts:
-        context.close()
-
-
-@pytest.fixture(scope="module")
-def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = make_run(tmp_path_factory.mktemp("runs"), sublayers="sss", n_heads=6, snapshots=12, bump_at=0.5e6)
-    store(run, bump_between(run, 450_000, 550_000))
-    return write(run)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +36,7 @@ def test_the_page_opens_silently_from_a_file_and_draws_all_figures(
         "[...document.querySelectorAll('.plot')].map(plot => "
         "[plot.id, plot.data?.length || 0, plot.querySelectorAll('.main-svg').length > 0])"
     )
-    assert len(plots) == {"run": 10, "study": 6}[kind]
+    assert len(plots) == {"run": 15, "study": 6}[kind]
     assert all(traces > 0 and drawn for _, traces, drawn in plots)
     assert opened.complaints == []
     assert {address.split(":")[0] for address in opened.requests} <= {"file", "data", "blob"}
@@ -135,7 +66,7 @@ def test_located_events_are_drawn_through_all_time_axes(tab: Any, run_page: Path
         "[...document.querySelectorAll('.kind-time .plot, .kind-field .plot')].map(plot => "
         "plot.layout.shapes.filter(shape => shape.type === 'rect').map(shape => [shape.x0, shape.x1]))"
     )
-    assert columns == [[[450_000, 550_000]]] * 9
+    assert columns == [[[450_000, 550_000]]] * 11
     label = opened.page.locator("#plot-icl .annotation-text").first.text_content()
     assert "copying" in label
     assert "ICL" in label
@@ -195,7 +126,7 @@ def test_a_double_click_in_a_legend_leaves_one_run_alone(tab: Any, study_page: P
 
 
 def test_the_live_page_refreshes_itself_and_keeps_what_its_reader_chose(tab: Any, tmp_path: Path):
-    run = make_run(tmp_path, snapshots=12, status="running")
+    run = make_run(tmp_path, snapshots=12, status="running", expensive_every=3)
     page = write(run, live=True)
     # So long that it cannot come between the choices below; the clock is then moved.
     page.write_text(page.read_text("utf-8").replace('"refresh":10', '"refresh":3600'), "utf-8")
@@ -204,6 +135,9 @@ def test_the_live_page_refreshes_itself_and_keeps_what_its_reader_chose(tab: Any
     opened.page.locator('#figure-copy .legend button[data-key="copy_advantage"]').click()
     opened.page.select_option("#grid-measure", "first_token")
     opened.page.locator("#grid-snapshot").press("Home")
+    opened.page.locator('#plot-head_table th[data-key="first_token"] button').click()
+    opened.page.locator("#head_table-more").check()
+    opened.evaluate("document.getElementById('plot-head_table').scrollTo(200, 0)")
     opened.evaluate("Plotly.relayout('plot-icl', {'xaxis.range[0]': 5, 'xaxis.range[1]': 6})")
     opened.evaluate("scrollTo(0, 1234)")
     opened.page.wait_for_timeout(200)
@@ -217,6 +151,9 @@ def test_the_live_page_refreshes_itself_and_keeps_what_its_reader_chose(tab: Any
     assert opened.page.locator("#grid-when").text_content() == "step 0, 0 tokens"
     assert opened.evaluate("document.getElementById('plot-icl')._fullLayout.xaxis.range") == pytest.approx([5, 6])
     assert opened.evaluate("scrollY") == 1234
+    assert opened.evaluate(SORTED) == [["first_token", "descending"]]
+    assert opened.page.locator("#head_table-more").is_checked()
+    assert opened.evaluate("document.getElementById('plot-head_table').scrollLeft") == 200
     assert opened.complaints == []
 
 

@@ -22,22 +22,22 @@ def by_id(figures: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def test_every_curve_has_a_point_for_each_moment_of_its_axis(tmp_path: Path):
-    run = contents(tmp_path, snapshots=8)
+    run = contents(tmp_path, snapshots=8, expensive_every=3)
     axes = run_axes(run)
     traces = [trace for figure in run_figures(run) for trace in figure.get("traces", [])]
-    assert len(traces) > 15
+    assert len(traces) > 25
     assert all(len(trace["y"]) == len(axes[trace["x"]]) for trace in traces)
 
 
 def test_every_figure_says_what_it_is(tmp_path: Path):
-    for figure in run_figures(contents(tmp_path, snapshots=4)):
+    for figure in run_figures(contents(tmp_path, snapshots=4, expensive_every=2)):
         assert figure["title"]
         assert figure["caption"].endswith(".")
         assert figure["kind"] != "time" or figure["y"]
 
 
 def test_every_curve_can_be_switched_by_a_legend_entry(tmp_path: Path):
-    for figure in run_figures(contents(tmp_path, snapshots=4, sublayers="sss", n_heads=6)):
+    for figure in run_figures(contents(tmp_path, snapshots=4, sublayers="sss", n_heads=6, expensive_every=2)):
         if figure["kind"] == "time":
             assert {trace["legendgroup"] for trace in figure["traces"]} == {entry["key"] for entry in figure["legend"]}
 

@@ -41,7 +41,7 @@ def text_of(page: Path) -> str:
 
 
 def test_a_run_gets_its_page_beside_its_records(tmp_path: Path):
-    run = make_run(tmp_path, snapshots=4)
+    run = make_run(tmp_path, snapshots=4, expensive_every=2)
     assert write(run) == run / "report.html"
     assert not list(run.glob(".*.tmp"))
     ids = {figure["id"] for figure in data_of(run / "report.html")["figures"]}
@@ -56,6 +56,12 @@ def test_a_run_gets_its_page_beside_its_records(tmp_path: Path):
         "prefix_matching",
         "previous_token",
         "grid",
+        "head_table",
+        "composition",
+        "eigenvalues",
+        "lost",
+        "group",
+        "paths",
     }
 
 
@@ -108,13 +114,16 @@ def test_the_runs_page_links_back_to_the_study_only_where_it_has_one(tmp_path: P
 
 
 def test_the_page_of_a_large_run_is_small_and_quick(tmp_path: Path):
-    run = make_run(tmp_path, sublayers="sf" * 12, n_heads=12, snapshots=900, context=512, total_tokens=8.2e6)
+    options = {"sublayers": "sf" * 12, "n_heads": 12, "context": 512, "total_tokens": 8.2e6}
+    run = make_run(tmp_path, snapshots=900, expensive_every=30, **options)
     assert len(RunDirectory(run).snapshots()) >= 200
     begun = time.process_time()
     page = write(run)
     assert time.process_time() - begun < 4
-    assert page.stat().st_size < 10e6
-    assert data_of(page)["figures"][-1]["layers"] == 12
+    assert page.stat().st_size < 9e6
+    figures = {figure["id"]: figure for figure in data_of(page)["figures"]}
+    assert figures["grid"]["layers"] == 12
+    assert len(figures["composition"]["writers"]) == 132
 
 
 def test_nothing_is_loaded_from_anywhere(tmp_path: Path):
@@ -131,9 +140,11 @@ def test_nothing_is_loaded_from_anywhere(tmp_path: Path):
 
 @pytest.mark.parametrize("of_study", [False, True])
 def test_text_from_records_cannot_become_markup(tmp_path: Path, of_study: bool):
-    run = make_run(tmp_path, snapshots=3, status="failed", message=HOSTILE)
+    run = make_run(tmp_path, sublayers="s", snapshots=3, status="failed", message=HOSTILE, expensive_every=1)
     values = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**values, "name": HOSTILE, "study": HOSTILE, "git_revision": HOSTILE}))
+    texts = {"name": HOSTILE, "study": HOSTILE, "git_revision": HOSTILE}
+    refused = dict.fromkeys(values["not_applicable"], HOSTILE)
+    (run / "run.json").write_text(json.dumps({**values, **texts, "not_applicable": refused}))
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["tracking"]["tags"] = [HOSTILE]
     config["model"]["positions"] = HOSTILE
@@ -164,6 +175,16 @@ def test_the_live_page_says_where_the_run_stands(tmp_path: Path):
     assert re.search(r"step [\d,]+ of [\d,]+ \(100%\), 2M of 2M tokens, 150k tokens/s, refreshed 20", text)
 
 
+def test_what_was_not_measured_names_its_command_and_what_cannot_be_its_reason(tmp_path: Path):
+    run = make_run(tmp_path, snapshots=3)
+    (RunDirectory(run).snapshots()[0].path / "weights.safetensors").touch()
+    html = own_html(write(run))
+    assert f"<code>bump measure {run} --measures path_order</code>" in html
+    assert f"<code>bump measure {run}</code>" in html
+    text = text_of(write(make_run(tmp_path, name="one-layer", sublayers="s", snapshots=3, expensive_every=1)))
+    assert "Not applicable to this model: one attention layer: there is no earlier head." in text
+
+
 def test_a_failed_run_says_why(tmp_path: Path):
     run = make_run(tmp_path, snapshots=3, status="failed", message="the loss is NaN at step 12")
     text = text_of(write(run))
@@ -192,13 +213,13 @@ def test_a_run_without_a_single_table_has_a_page(tmp_path: Path):
     assert write(run.parent).is_file()
 
 
-@pytest.mark.parametrize("table", ["scalars", "positions", "heads", "training"])
+@pytest.mark.parametrize("table", ["scalars", "positions", "heads", "head_pairs", "ablations", "paths", "training"])
 def test_a_missing_table_leaves_the_other_figures(tmp_path: Path, table: str):
-    run = make_run(tmp_path, snapshots=3)
+    run = make_run(tmp_path, snapshots=3, expensive_every=1)
     (run / "tables" / f"{table}.parquet").unlink()
     for part in [*run.glob(f"snapshots/*/{table}.parquet"), *run.glob(f"{table}/part-*.parquet")]:
         part.unlink()
-    assert len(data_of(write(run))["figures"]) >= 4
+    assert len(data_of(write(run))["figures"]) >= 9
 
 
 def test_a_model_without_attention_has_a_page_that_says_so(tmp_path: Path):

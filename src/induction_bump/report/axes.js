@@ -93,8 +93,17 @@ const axes = (() => {
     };
   }
 
+  const titled = (text) => ({ text, standoff: 8, font: { size: 12 } });
+
+  function colorbar(more) {
+    return { thickness: 10, outlinewidth: 0, tickfont: { size: SMALL }, x: 1.01, xpad: 4, nticks: 5, ...more };
+  }
+
+  /** Colours around a value that means nothing. */
+  const diverging = () => [[0, css("--cold")], [0.5, css("--middle")], [1, css("--warm")]];
+
   return {
-    SMALL, base, css, faded, firstAfterStart, frame, fromAxis, isLog, last, place, plain, toAxis, tokenAxis,
-    tokenRange, tokensText, touch, zeroAt,
+    SMALL, base, colorbar, css, diverging, faded, firstAfterStart, frame, fromAxis, isLog, last, place, plain,
+    titled, toAxis, tokenAxis, tokenRange, tokensText, touch, zeroAt,
   };
 })();

@@ -4,7 +4,7 @@ Shape letters: S snapshots, P positions, L attention layers, H heads per layer. 
 nats. A value that a snapshot does not have is NaN.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,8 +14,15 @@ import pyarrow as pa
 
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.schema import RunInfo
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from induction_bump.report.sparse import (
+    Ablations,
+    Array,
+    Pairs,
+    Paths,
+    read_ablations,
+    read_pairs,
+    read_paths,
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,13 @@ class RunContents:
     """Tokens per second of the latest steps."""
     null99: Mapping[str, float] = field(default_factory=dict)
     """99th percentile of a head score over fresh initialisations, by measure."""
+    head_errors: Mapping[str, Array] = field(default_factory=dict)
+    """Standard errors of the scores, each [S, L, H]."""
+    weights: bool = False
+    """Whether there are weights to measure from."""
+    pairs: Pairs | None = None
+    ablations: Ablations | None = None
+    paths: Paths | None = None
 
     @property
     def n_attention(self) -> int:
@@ -86,9 +100,9 @@ class RunContents:
     @cached_property
     def head_names(self) -> list[str]:
         """`L0H0`, `L0H1`, … in the order of a flattened [L, H]."""
-        for scores in self.heads.values():
-            return [head_name(layer, head) for layer in range(scores.shape[1]) for head in range(scores.shape[2])]
-        return []
+        tables = [*self.heads.values(), *(e.values for e in (self.ablations.heads if self.ablations else {}).values())]
+        layers, heads = tables[0].shape[1:3] if tables else (0, 0)
+        return [head_name(layer, head) for layer in range(layers) for head in range(heads)]
 
     def head_threshold(self, measure: str) -> float | None:
         """Score from which a head counts (measures.md §6), or None where the run does not say."""
@@ -100,14 +114,7 @@ class RunContents:
     def best_heads(self, measure: str, count: int) -> list[tuple[str, float]]:
         """Heads of the highest score at the latest snapshot that has one, the best first."""
         scores = self.heads.get(measure)
-        if scores is None:
-            return []
-        flat = scores.reshape(len(scores), -1)
-        known = flat[np.isfinite(flat).any(axis=1)]
-        if not len(known):
-            return []
-        latest = np.where(np.isfinite(known[-1]), known[-1], -np.inf)
-        return [(self.head_names[i], float(latest[i])) for i in np.argsort(-latest, kind="stable")[:count]]
+        return [] if scores is None else ranked(self.head_names, scores)[:count]
 
 
 def head_name(layer: int, head: int) -> str:
@@ -115,8 +122,18 @@ def head_name(layer: int, head: int) -> str:
     return f"L{layer}H{head}"
 
 
+def ranked(names: Sequence[str], scores: Array) -> list[tuple[str, float]]:
+    """Names with their score [S, …] at the latest snapshot that has any, the highest first, −inf where it lacks one."""
+    flat = scores.reshape(len(scores), -1)
+    known = flat[np.isfinite(flat).any(axis=1)]
+    if not len(known):
+        return []
+    latest = np.where(np.isfinite(known[-1]), known[-1], -np.inf)
+    return [(names[int(i)], float(latest[i])) for i in np.argsort(-latest, kind="stable")]
+
+
 def read(directory: RunDirectory, *, everything: bool = True) -> RunContents:
-    """Read a run; without `everything` only what a study's page overlays (no positions, only two head measures).
+    """Read a run; without `everything` only what a study's page overlays (a few scalars and two head measures).
 
     Raises RecordsError for a file that does not have its layout. Tables that are not there yet are left out.
     """
@@ -130,6 +147,8 @@ def read(directory: RunDirectory, *, everything: bool = True) -> RunContents:
     training = directory.table("training")
     steps_done = training.column("step").to_numpy()
     measures = None if everything else ("prefix_matching", "previous_token")
+    values, errors = _heads(heads, steps, measures) if heads.num_rows else ({}, {})
+    shape = next(((v.shape[1], v.shape[2]) for v in values.values()), (0, 0))
     return RunContents(
         directory=directory,
         info=info,
@@ -139,11 +158,16 @@ def read(directory: RunDirectory, *, everything: bool = True) -> RunContents:
         tokens=tokens,
         scalars=curves,
         positions=_positions(positions, steps) if positions is not None and positions.num_rows else None,
-        heads=_heads(heads, steps, measures) if heads.num_rows else {},
+        heads=values,
+        head_errors=errors,
         training=_thinned(training) if everything else None,
         reached=int(max([*steps[-1:], *steps_done[-1:]], default=0)),
         speed=float(np.median(_floats(training, "tokens_per_second")[-20:])) if training.num_rows else None,
         null99={name: value for name, curve in null.items() if (value := curve.last) is not None},
+        weights=any(directory.path.glob("snapshots/*/weights.safetensors")),
+        pairs=read_pairs(directory.table("head_pairs"), shape) if everything else None,
+        ablations=read_ablations(directory.table("ablations"), shape) if everything else None,
+        paths=read_paths(directory.table("paths")) if everything else None,
     )
 
 
@@ -172,14 +196,18 @@ def _positions(table: pa.Table, steps: Array) -> Positions:
     return Positions(position, filled[0], filled[1])
 
 
-def _heads(table: pa.Table, steps: Array, measures: tuple[str, ...] | None) -> dict[str, Array]:
+def _heads(
+    table: pa.Table, steps: Array, measures: tuple[str, ...] | None
+) -> tuple[dict[str, Array], dict[str, Array]]:
     encoded = table.column("measure").combine_chunks().dictionary_encode()
     names, which = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     at = np.searchsorted(steps, table.column("step").to_numpy())
     layer, head = table.column("layer").to_numpy(), table.column("head").to_numpy()
-    filled = np.full((len(names), len(steps), layer.max() + 1, head.max() + 1), np.nan)
-    filled[which, at, layer, head] = _floats(table, "value")
-    return {name: filled[i] for i, name in enumerate(names) if measures is None or name in measures}
+    filled = np.full((2, len(names), len(steps), layer.max() + 1, head.max() + 1), np.nan)
+    filled[0, which, at, layer, head] = _floats(table, "value")
+    filled[1, which, at, layer, head] = _floats(table, "stderr")
+    wanted = [(i, name) for i, name in enumerate(names) if measures is None or name in measures]
+    return {name: filled[0, i] for i, name in wanted}, {name: filled[1, i] for i, name in wanted}
 
 
 def _floats(table: pa.Table, column: str) -> Array:

@@ -1,73 +1,53 @@
-"""The figures of a run's page, as plain dicts that the page's script hands to Plotly.
+"""The figures of a run's page, as plain dicts that the page's script draws.
 
-A figure has `id`, `section`, `kind`, `title`, `caption`; where there is nothing to draw, `empty` says why. Kinds:
-`time` (curves over training tokens), `field` (positions × tokens), `grid` (layers × heads at one snapshot). In a
-`time` figure `traces` are Plotly traces whose `x` names an entry of the page's `axes` and whose `legendgroup` is what
-a legend entry switches; `band` is the half width of a band around `y`; colours are names of CSS variables, so that a
-figure follows the colour scheme.
+A figure has `id`, `section`, `kind`, `title`, `caption`; where there is nothing to draw, `empty` says why, and
+`command` what would change that. Kinds:
+
+- `time`: curves over training tokens. `traces` are Plotly traces whose `x` names an entry of the page's `axes` and
+  whose `legendgroup` is what a legend entry switches; `band` is the half width of a band around `y`, `between` the
+  lower and upper edge of one; colours are names of CSS variables, so that a figure follows the colour scheme.
+- `field`: positions × tokens.
+- `grid` (layers × heads), `table` (heads × measures), `composition` (heads × heads), `scatter` (a point a head) and
+  `paths` (bars): one snapshot out of `steps`, chosen by a slider.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from induction_bump.report.causal import causal_figures
+from induction_bump.report.composition import composition, eigenvalues
 from induction_bump.report.contents import Curve, RunContents
+from induction_bump.report.curves import Figure, absent, curve, series
+from induction_bump.report.heads import head_figures
 from induction_bump.report.numbers import known, rounded
 
-Figure = dict[str, Any]
-
-BAND = 2.0
-"""Half width of the bands, in standard errors."""
-_MOST_NAMED = 4
-_LEAST_NAMED = 2
-_FEW_HEADS = 8
 _MOST_ROWS = 128
-
-MEASURES = {
-    "prefix_matching": "prefix matching",
-    "previous_token": "previous token",
-    "first_token": "first token",
-    "prefix_matching_mean": "prefix matching, mean over copies",
-    "prefix_matching_off_by_one": "prefix matching, off by one (control)",
-    "duplicate_token": "duplicate token (control)",
-}
-"""Head measures in the order of the page, by name; others follow under their own names."""
-
-
-def series(place: int) -> dict[str, Any]:
-    """Colour and dash of the curve at `place`: seven colours, then the same ones dashed otherwise."""
-    return {"color": f"--series-{place % 7}", "dash": ("solid", "dash", "dot", "dashdot")[place // 7 % 4]}
-
-
-def curve(x: str, key: str, name: str, drawn: Curve, style: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A Plotly line with its band."""
-    band = {"band": rounded(BAND * drawn.stderr)} if known(drawn.stderr) else {}
-    line = {"width": 2, **style}
-    return (
-        {"type": "scatter", "x": x, "y": rounded(drawn.values), "name": name, "legendgroup": key, "line": line}
-        | band
-        | more
-    )
 
 
 def run_figures(run: RunContents) -> list[Figure]:
     """All figures of a run's page, in order."""
+    heads, lost = head_figures(run)
     return [
         *_losses(run),
         _icl(run),
         _chosen_positions(run),
         _field(run),
         *_copying(run),
-        *_head_curves(run),
-        _grid(run),
+        *heads,
+        composition(run),
+        eigenvalues(run),
+        lost,
+        *causal_figures(run),
     ]
 
 
 def run_axes(run: RunContents) -> dict[str, list[int]]:
     """Tokens of what the figures are drawn over."""
     axes = {"snapshots": run.tokens.tolist()}
+    if run.ablations is not None:
+        axes["ablations"] = run.ablations.moments.tokens.tolist()
     return axes if run.training is None else {**axes, "training": run.training[0].tolist()}
 
 
@@ -95,11 +75,7 @@ def _time(
             for i, (name, label) in reversed(list(enumerate(there)))
         ],
         "legend": [{"key": name, "label": label, **series(i)} for i, (name, label) in enumerate(there)],
-    } | ({} if there else {"empty": _absent(run, "It has no values in these records.")})
-
-
-def _absent(run: RunContents, why: str) -> str:
-    return "Nothing recorded yet: it appears with the first snapshot." if run.going and not len(run.steps) else why
+    } | ({} if there else {"empty": absent(run, "It has no values in these records.")})
 
 
 def _losses(run: RunContents) -> list[Figure]:
@@ -151,7 +127,7 @@ def _field(run: RunContents) -> Figure:
         "x": "snapshots",
     }
     if run.positions is None:
-        return figure | {"empty": _absent(run, "Losses by position are not in these records.")}
+        return figure | {"empty": absent(run, "Losses by position are not in these records.")}
     position, loss = run.positions.position, run.positions.loss
     width = math.ceil(len(position) / _MOST_ROWS)
     starts = np.arange(0, len(position), width)
@@ -188,7 +164,7 @@ def _chosen_positions(run: RunContents) -> Figure:
         "legend": [],
     }
     if run.positions is None:
-        return figure | {"empty": _absent(run, "Losses by position are not in these records.")}
+        return figure | {"empty": absent(run, "Losses by position are not in these records.")}
     for place, (column, position) in enumerate(_choice(run)):
         label, key = f"position {position}", f"position:{position}"
         style = {"color": f"--order-{place}", "dash": "solid"}
@@ -238,108 +214,3 @@ def _copying(run: RunContents) -> list[Figure]:
         ],
     )
     return [advantage] if "empty" in copies else [advantage, copies]
-
-
-def _head_curves(run: RunContents) -> list[Figure]:
-    wanted = (
-        (
-            "prefix_matching",
-            "Prefix matching by head",
-            "Attention from a repeated token to what followed it before: heads that rise from the null level are "
-            "induction heads.",
-        ),
-        (
-            "previous_token",
-            "Previous-token attention by head",
-            "Attention to the token just before: a head of an earlier layer rises first, and induction heads build "
-            "on it.",
-        ),
-    )
-    named = {measure: _named_heads(run, measure) for measure, _, _ in wanted}
-    # A head has the same colour in both figures.
-    everywhere = dict.fromkeys(name for measure, _, _ in wanted for name in named[measure])
-    colours = {name: series(i) for i, name in enumerate(everywhere)}
-    return [
-        _head_figure(run, measure, title, caption, {name: colours[name] for name in named[measure]})
-        for measure, title, caption in wanted
-    ]
-
-
-def _named_heads(run: RunContents, measure: str) -> list[str]:
-    """All heads where they are few; else the best that count, and always some."""
-    if len(run.head_names) <= _FEW_HEADS:
-        return [name for name, _ in run.best_heads(measure, _FEW_HEADS)]
-    threshold = run.head_threshold(measure) or -math.inf
-    best = run.best_heads(measure, _MOST_NAMED)
-    return [name for place, (name, score) in enumerate(best) if place < _LEAST_NAMED or score >= threshold]
-
-
-def _head_figure(
-    run: RunContents, measure: str, title: str, caption: str, colours: dict[str, dict[str, Any]]
-) -> Figure:
-    figure: Figure = {
-        "id": measure,
-        "section": "Heads",
-        "kind": "time",
-        "title": title,
-        "caption": caption,
-        "y": "attention (0 to 1)",
-        "traces": [],
-        "legend": [],
-    }
-    if measure not in run.heads:
-        return figure | {"empty": no_heads(run)}
-    scores = run.heads[measure].reshape(len(run.steps), -1)
-    best = dict(run.best_heads(measure, len(run.head_names)))
-    for place, name in enumerate(run.head_names):
-        if name not in colours:
-            style = {"color": "--quiet", "dash": "solid", "width": 0.8}
-            drawn = Curve(scores[:, place], np.full(len(scores), np.nan))
-            figure["traces"].append(curve("snapshots", "heads:other", name, drawn, style))
-    for name in sorted(colours, key=lambda name: -best.get(name, -math.inf)):
-        drawn = Curve(scores[:, run.head_names.index(name)], np.full(len(scores), np.nan))
-        figure["traces"].append(curve("snapshots", f"head:{name}", name, drawn, colours[name]))
-        value = f"{best[name]:.2f}" if math.isfinite(best.get(name, math.nan)) else ""
-        figure["legend"].append({"key": f"head:{name}", "label": name, "value": value, **colours[name]})
-    if others := len(run.head_names) - len(colours):
-        style = {"color": "--quiet", "dash": "solid"}
-        figure["legend"].append({"key": "heads:other", "label": f"{others} other heads", **style})
-    null, threshold = run.null99.get(measure), run.head_threshold(measure)
-    figure["lines"] = [
-        {"y": round(y, 4), "label": label, "dash": dash}
-        for y, label, dash in ((null, "null99", "dash"), (threshold, "event threshold", "dot"))
-        if y is not None
-    ]
-    return figure
-
-
-def no_heads(run: RunContents) -> str:
-    """Why there is nothing to show of heads."""
-    if not run.n_attention:
-        return "This model has no attention layer, so it has no heads."
-    return _absent(run, "Head scores are not in these records.")
-
-
-def _grid(run: RunContents) -> Figure:
-    figure: Figure = {
-        "id": "grid",
-        "section": "Heads",
-        "kind": "grid",
-        "title": "All heads at one snapshot",
-        "caption": "Each cell is a head, layer 0 at the bottom; move through training and watch single cells light up.",
-        "axis": "snapshots",
-    }
-    if not run.heads:
-        return figure | {"empty": no_heads(run)}
-    names = [*(m for m in MEASURES if m in run.heads), *(m for m in run.heads if m not in MEASURES)]
-    scores = run.heads[names[0]]
-    return figure | {
-        "layers": scores.shape[1],
-        "heads": scores.shape[2],
-        "steps": run.steps.tolist(),
-        "measures": [
-            {"name": name, "label": MEASURES.get(name, name.replace("_", " ")), "values": rounded(flat, 3)}
-            for name in names
-            for flat in [run.heads[name].reshape(len(run.steps), -1)]
-        ],
-    }

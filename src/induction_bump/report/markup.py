@@ -6,8 +6,8 @@ from html import escape
 from urllib.parse import quote
 
 from induction_bump.report.contents import RunContents
+from induction_bump.report.curves import Figure
 from induction_bump.report.events import Event, Headline, tokens_text
-from induction_bump.report.figures import Figure
 from induction_bump.report.study import differences, event_names, final_values, key_of, legend
 
 _ABSENT = '<span class="absent">–</span>'
@@ -217,16 +217,37 @@ def _shell(figure: Figure) -> str:
     name, title = escape(figure["id"]), escape(figure["title"])
     caption = escape(figure["caption"])
     if "empty" in figure:
-        body = f'<p class="empty">{escape(figure["empty"])}</p>'
+        body = _said("empty", figure["empty"], figure.get("command"))
+    elif figure["kind"] == "table":
+        body = _controls(figure) + _empty_table(figure)
     else:
         body = (
             f'{_controls(figure)}<div class="plot" id="plot-{name}" role="img" aria-label="{title}. {caption}"></div>'
         )
-    reset = '<button type="button" class="reset" hidden>Reset zoom</button>'
+    zooms = figure["kind"] in ("time", "field")
+    reset = '<button type="button" class="reset" hidden>Reset zoom</button>' if zooms else ""
+    # What the script says of the snapshot that is shown.
+    reading = f' <span id="{name}-reading"></span>' if "empty" not in figure and not zooms else ""
+    notes = "".join(_said("note", note["text"], note.get("command")) for note in figure.get("notes", ()))
     return (
         f'<figure class="card kind-{figure["kind"]}" id="figure-{name}">'
         f'<div class="card-head"><h3>{title}</h3>{reset}</div>{body}'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f"<figcaption>{caption}{reading}{notes}</figcaption></figure>"
+    )
+
+
+def _said(kind: str, text: str, command: str | None) -> str:
+    """A remark, with the command that would change it."""
+    how = f" <code>{escape(command)}</code>" if command else ""
+    return f'<p class="{kind}">{escape(text)}{how}</p>'
+
+
+def _empty_table(figure: Figure) -> str:
+    """What the script fills with a row a head."""
+    name, title = escape(figure["id"]), escape(figure["title"])
+    return (
+        f'<div class="scroll tall" tabindex="0" role="region" aria-label="{title}" id="plot-{name}">'
+        '<table class="heads"><thead></thead><tbody></tbody></table></div>'
     )
 
 
@@ -240,13 +261,30 @@ def _controls(figure: Figure) -> str:
             '<div class="controls"><label>Show <select id="field-mode"><option value="loss">loss</option>'
             f'<option value="relative">{escape(figure["reference_label"])}</option></select></label></div>'
         )
-    options = "".join(
-        f'<option value="{escape(measure["name"])}">{escape(measure["label"])}</option>'
-        for measure in figure["measures"]
-    )
-    last = len(figure["steps"]) - 1
+    return f'<div class="controls">{_choices(figure)}{_slider(figure)}</div>'
+
+
+def _choices(figure: Figure) -> str:
+    name = escape(figure["id"])
+    if figure["kind"] == "grid":
+        options = "".join(
+            f'<option value="{escape(measure["name"])}">{escape(measure["label"])}</option>'
+            for measure in figure["measures"]
+        )
+        return f'<label>Measure <select id="{name}-measure">{options}</select></label>'
+    if figure["kind"] == "table" and any(column["optional"] for column in figure["columns"]):
+        return f'<label><input type="checkbox" id="{name}-more"> more columns</label>'
+    return ""
+
+
+def _slider(figure: Figure) -> str:
+    """Chooses a snapshot; marks under it are those where everything was measured."""
+    name, last = escape(figure["id"]), len(figure["steps"]) - 1
+    marks = "".join(f'<option value="{place}"></option>' for place in figure.get("whole", ()))
+    listed = f'<datalist id="{name}-whole">{marks}</datalist>' if marks else ""
+    attribute = f' list="{name}-whole"' if marks else ""
     return (
-        f'<div class="controls"><label>Measure <select id="grid-measure">{options}</select></label>'
-        f'<label class="slide"><span>Snapshot <output id="grid-when" for="grid-snapshot"></output></span>'
-        f'<input type="range" id="grid-snapshot" min="0" max="{last}" value="{last}" step="1"></label></div>'
+        f'<label class="slide"><span>Snapshot <output id="{name}-when" for="{name}-snapshot"></output></span>'
+        f'<input type="range" id="{name}-snapshot" min="0" max="{last}" value="{last}" step="1"'
+        f"{attribute}></label>{listed}"
     )

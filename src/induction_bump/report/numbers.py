@@ -18,6 +18,29 @@ def rounded(values: Array, decimals: int = 4) -> list[Any]:
     return filled.tolist()
 
 
+def significant(values: Array, figures: int = 4) -> list[Any]:
+    """Nested lists of the values rounded to significant figures; what is not finite becomes null.
+
+    >>> significant(np.array([1234.56, -0.00012345, np.nan]), 3)
+    [1230.0, -0.000123, None]
+    """
+    exact = np.asarray(values, dtype=np.float64)
+    size = np.abs(np.where(np.isfinite(exact) & (exact != 0), exact, 1.0))
+    digits = figures - 1 - np.floor(np.log10(size)).astype(int)
+    flat = [
+        round(value, places) if np.isfinite(value) else None
+        for value, places in zip(exact.ravel().tolist(), digits.ravel().tolist(), strict=True)
+    ]
+    return _shaped(flat, exact.shape)
+
+
+def _shaped(flat: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    if len(shape) <= 1:
+        return flat
+    width = len(flat) // shape[0] if shape[0] else 0
+    return [_shaped(flat[i * width : (i + 1) * width], shape[1:]) for i in range(shape[0])]
+
+
 def known(values: Array) -> bool:
     """Whether there is a single number to draw."""
     return bool(np.isfinite(values).any())

@@ -70,7 +70,7 @@
       input.checked = input.value === chosen.scale;
       input.addEventListener("change", () => {
         view.set({ scale: input.value });
-        figures.filter((figure) => figure.kind !== "grid").forEach(plots.draw);
+        figures.filter((figure) => !figure.steps).forEach(plots.draw);
       });
     }
   }
@@ -90,34 +90,17 @@
     const figure = figures.find((one) => one.kind === "grid");
     if (!figure) return;
     const measure = byId("grid-measure");
-    const slider = byId("grid-snapshot");
-    const show = () => {
-      const { snapshot } = plots.gridChoice(figure);
-      const tokens = axes.tokensText(page.axes[figure.axis][snapshot]);
-      const text = `step ${figure.steps[snapshot].toLocaleString("en")}, ${tokens} tokens`;
-      byId("grid-when").textContent = text;
-      slider.setAttribute("aria-valuetext", text);
-    };
-    const choice = plots.gridChoice(figure);
-    measure.value = choice.measure.name;
-    slider.value = choice.snapshot;
+    measure.value = pictures.measureOf(figure).name;
     measure.addEventListener("change", () => {
       view.set({ measure: measure.value });
       plots.draw(figure);
     });
-    slider.addEventListener("input", () => {
-      const at = Number(slider.value);
-      view.set({ snapshot: at === figure.steps.length - 1 ? null : at });
-      show();
-      plots.draw(figure);
-    });
-    show();
   }
 
   function wireZoom() {
     for (const figure of figures) {
       const button = document.querySelector(`#figure-${CSS.escape(figure.id)} .reset`);
-      button.addEventListener("click", () => plots.resetZoom(figure));
+      button?.addEventListener("click", () => plots.resetZoom(figure));
     }
   }
 
@@ -144,15 +127,23 @@
   function keepScroll() {
     history.scrollRestoration = "manual";
     const arrived = performance.getEntriesByType("navigation")[0];
-    if (arrived?.type === "reload") scrollTo(0, chosen.scroll);
-    else if (location.hash) document.querySelector(location.hash)?.scrollIntoView();
+    const inside = [...document.querySelectorAll(".scroll[id]")];
+    if (arrived?.type === "reload") {
+      scrollTo(0, chosen.scroll);
+      for (const box of inside) box.scrollTo(...(chosen.scrolls[box.id] || [0, 0]));
+    } else if (location.hash) document.querySelector(location.hash)?.scrollIntoView();
     if (chosen.focus) byId(chosen.focus)?.focus({ preventScroll: true });
-    const remember = () => view.set({ scroll: scrollY, focus: document.activeElement?.id || null });
+    const remember = () => {
+      const scrolls = Object.fromEntries(inside.map((box) => [box.id, [box.scrollLeft, box.scrollTop]]));
+      view.set({ scroll: scrollY, scrolls, focus: document.activeElement?.id || null });
+    };
     let pending;
-    addEventListener("scroll", () => {
+    const later = () => {
       clearTimeout(pending);
       pending = setTimeout(remember, 100);
-    });
+    };
+    // Scrolling inside the page does not bubble.
+    addEventListener("scroll", later, { capture: true });
     addEventListener("pagehide", remember);
   }
 
@@ -210,8 +201,11 @@
   wireScale();
   wireField();
   wireGrid();
+  moments.wire(figures, plots.draw);
+  figures.filter((figure) => figure.kind === "table").forEach(table.wire);
   wireZoom();
   followWindow();
+  figures.forEach(plots.size);
   keepScroll();
   drawInTurn();
   refresh();

@@ -23,6 +23,17 @@ from induction_bump.report.study import key_of, study_axes, study_figures
 
 FILE_NAME = "report.html"
 _REFRESH_SECONDS = 10
+# Each may use what the ones before it define.
+_SCRIPTS = (
+    "view.js",
+    "axes.js",
+    "moments.js",
+    "pictures.js",
+    "composition.js",
+    "table.js",
+    "plots.js",
+    "page.js",
+)
 
 
 def write(path: Path, *, live: bool = False) -> Path:
@@ -121,8 +132,7 @@ def _fill(parts: Mapping[str, Any], *, live: bool) -> str:
         "plotly": _inline_script(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")),
         "data": inline_json({**parts["data"], "figures": drawn, "refresh": refresh}),
         "scripts": "".join(
-            f"<script>{_inline_script(own.joinpath(name).read_text(encoding='utf-8'))}</script>"
-            for name in ("view.js", "axes.js", "plots.js", "page.js")
+            f"<script>{_inline_script(own.joinpath(name).read_text(encoding='utf-8'))}</script>" for name in _SCRIPTS
         ),
         "navigation": markup.navigation(figures),
         "sections": markup.sections(figures),
@@ -133,7 +143,7 @@ def _fill(parts: Mapping[str, Any], *, live: bool) -> str:
 
 def _without_text(figure: Mapping[str, Any]) -> dict[str, Any]:
     """What the script needs of a figure; its words stand in the HTML."""
-    return {key: value for key, value in figure.items() if key not in ("section", "caption")}
+    return {key: value for key, value in figure.items() if key not in ("section", "caption", "notes", "whole")}
 
 
 def _inline_script(code: str) -> str:

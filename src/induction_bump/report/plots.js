@@ -2,8 +2,8 @@
 // Drawing: figure specs (see figures.py) become Plotly figures.
 
 const plots = (() => {
-  const { SMALL, base, css, faded, firstAfterStart, frame, fromAxis, isLog, last, place } = axes;
-  const { plain, toAxis, tokenAxis, tokenRange, tokensText, touch, zeroAt } = axes;
+  const { SMALL, base, colorbar, css, diverging, faded, firstAfterStart, frame, fromAxis, isLog, last, place } = axes;
+  const { plain, titled, toAxis, tokenAxis, tokenRange, tokensText, touch, zeroAt } = axes;
   const ROW = 15; // height of a row of event labels, px
   const canvas = document.createElement("canvas").getContext("2d");
 
@@ -120,6 +120,14 @@ const plots = (() => {
     }));
   }
 
+  // Lower and upper edge of a curve's band.
+  function edges(trace) {
+    if (trace.between) return trace.between;
+    if (!trace.band) return [null, null];
+    const edge = (sign) => trace.y.map((y, i) => (y === null || trace.band[i] === null ? null : y + sign * trace.band[i]));
+    return [edge(-1), edge(1)];
+  }
+
   function lineTraces(trace) {
     const tokens = page.axes[trace.x];
     const x = tokens.map(place);
@@ -138,16 +146,15 @@ const plots = (() => {
       hovertemplate: `%{y:.4~g}${trace.text ? " (%{text})" : ""} at %{customdata} tokens<extra>%{fullData.name}</extra>`,
     };
     delete line.band;
-    if (!trace.band) return [line];
-    const inside = x.map((_, i) => i).filter((i) => trace.y[i] !== null && trace.band[i] !== null);
+    delete line.between;
+    const [lower, upper] = edges(trace);
+    if (!lower) return [line];
+    const inside = x.map((_, i) => i).filter((i) => lower[i] !== null);
     const band = {
       type: "scatter",
       mode: "lines",
       x: [...inside.map((i) => x[i]), ...[...inside].reverse().map((i) => x[i])],
-      y: [
-        ...inside.map((i) => trace.y[i] + trace.band[i]),
-        ...[...inside].reverse().map((i) => trace.y[i] - trace.band[i]),
-      ],
+      y: [...inside.map((i) => upper[i]), ...[...inside].reverse().map((i) => lower[i])],
       visible,
       legendgroup: trace.legendgroup,
       fill: "toself",
@@ -165,7 +172,7 @@ const plots = (() => {
       ...base(),
       margin,
       xaxis: tokenAxis(figure.id, width),
-      yaxis: { ...frame(), title: { text: figure.y, standoff: 8, font: { size: 12 } }, ...(zoomed ? { range: zoomed } : { autorange: true }) },
+      yaxis: { ...frame(), title: titled(figure.y), ...(zoomed ? { range: zoomed } : { autorange: true }) },
       shapes: [...shapes, ...intervals(figure), ...levelLines(figure.lines || []), ...breakLine()],
       annotations,
     };
@@ -206,75 +213,26 @@ const plots = (() => {
       z,
       zmin: low,
       zmax: high > low ? high : low + 1,
-      colorscale: relative ? [[0, css("--cold")], [0.5, css("--middle")], [1, css("--warm")]] : "Cividis",
+      colorscale: relative ? diverging() : "Cividis",
       customdata: z.map(() => shown),
       text: figure.labels.map((label) => tokens.map(() => label)),
       hovertemplate: `%{z:.3f} nats<br>position %{text}, %{customdata} tokens<extra></extra>`,
-      colorbar: {
-        title: { text: "nats", side: "top", font: { size: SMALL } },
-        thickness: 10,
-        outlinewidth: 0,
-        tickfont: { size: SMALL },
-        x: 1.01,
-        xpad: 4,
-        nticks: 6,
-      },
+      colorbar: colorbar({ title: { text: "nats", side: "top", font: { size: SMALL } }, nticks: 6 }),
     };
     const zoomed = view.chosen.zoom[figure.id]?.y || [figure.edges[0], figure.edges.at(-1)];
     const layout = {
       ...base(),
       margin: { ...margin, r: margin.r + 60 },
       xaxis: { ...tokenAxis(figure.id, width), showgrid: false },
-      yaxis: { ...frame(), showgrid: false, range: zoomed, title: { text: "position in the window", standoff: 8, font: { size: 12 } } },
+      yaxis: { ...frame(), showgrid: false, range: zoomed, title: titled("position in the window") },
       shapes,
       annotations,
     };
     return [[trace], layout];
   }
 
-  function drawGrid(figure, div) {
-    const chosen = gridChoice(figure);
-    const flat = chosen.measure.values[chosen.snapshot];
-    const rows = Array.from({ length: figure.layers }, (_, layer) =>
-      flat.slice(layer * figure.heads, (layer + 1) * figure.heads),
-    );
-    const top = Math.max(0.05, ...chosen.measure.values.flat().filter((value) => value !== null));
-    const heads = Array.from({ length: figure.heads }, (_, head) => `H${head}`);
-    const cell = (div.clientWidth - 110) / figure.heads;
-    const trace = {
-      type: "heatmap",
-      x: heads,
-      y: rows.map((_, layer) => `L${layer}`),
-      z: rows,
-      zmin: 0,
-      zmax: top,
-      colorscale: "Cividis",
-      xgap: 2,
-      ygap: 2,
-      texttemplate: cell > 30 ? "%{z:.2f}" : "",
-      textfont: { size: SMALL },
-      hovertemplate: "%{y}%{x}: %{z:.3f}<extra></extra>",
-      colorbar: { thickness: 10, outlinewidth: 0, tickfont: { size: SMALL }, x: 1.01, xpad: 4, nticks: 5 },
-    };
-    const axis = { ...frame(), showgrid: false, fixedrange: true, type: "category" };
-    const layout = {
-      ...base(),
-      dragmode: false,
-      margin: { l: 44, r: 66, t: 6, b: 44 },
-      xaxis: { ...axis, title: { text: "head", standoff: 8, font: { size: 12 } } },
-      yaxis: { ...axis, title: { text: "layer", standoff: 8, font: { size: 12 } } },
-    };
-    return [[trace], layout];
-  }
-
-  function gridChoice(figure) {
-    const measure = figure.measures.find((one) => one.name === view.chosen.measure) || figure.measures[0];
-    const latest = figure.steps.length - 1;
-    const snapshot = view.chosen.snapshot === null ? latest : Math.min(view.chosen.snapshot, latest);
-    return { measure, snapshot };
-  }
-
-  const kinds = { time: drawTime, field: drawField, grid: drawGrid };
+  const kinds = { time: drawTime, field: drawField, composition: composition.draw, ...pictures.draw };
+  const heights = { composition: composition.height, ...pictures.height };
   const config = {
     displaylogo: false,
     doubleClick: false,
@@ -284,11 +242,18 @@ const plots = (() => {
     locale: "en",
   };
 
-  function draw(figure) {
+  /** Give a figure the room it will need, so that the page does not move when it is drawn. */
+  function size(figure) {
+    if (figure.kind === "table") return table.draw(figure);
     const div = document.getElementById(`plot-${figure.id}`);
-    if (figure.kind === "grid") {
-      div.style.height = `${Math.min(520, Math.max(150, figure.layers * 40 + 80))}px`;
-    }
+    const height = heights[figure.kind];
+    if (height) div.style.height = `${height(figure, div.clientWidth)}px`;
+  }
+
+  function draw(figure) {
+    size(figure);
+    if (figure.kind === "table") return;
+    const div = document.getElementById(`plot-${figure.id}`);
     const [data, layout] = kinds[figure.kind](figure, div);
     const named = { filename: `${page.id} ${figure.id}`.replace(/[^\w.-]+/g, "-"), format: "png", scale: 2 };
     const before = div.data !== undefined;
@@ -298,7 +263,7 @@ const plots = (() => {
       div.on("plotly_doubleclick", () => resetZoom(figure));
     }
     const reset = document.querySelector(`#figure-${CSS.escape(figure.id)} .reset`);
-    reset.hidden = !view.chosen.zoom[figure.id];
+    if (reset) reset.hidden = !view.chosen.zoom[figure.id];
   }
 
   function zoomed(figure, changes) {
@@ -319,5 +284,5 @@ const plots = (() => {
     draw(figure);
   }
 
-  return { draw, resetZoom, gridChoice };
+  return { draw, resetZoom, size };
 })();

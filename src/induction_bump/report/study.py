@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from induction_bump.report.contents import Curve, RunContents
+from induction_bump.report.curves import Figure, curve, series
 from induction_bump.report.events import NAMES, Event
-from induction_bump.report.figures import Figure, curve, series
 from induction_bump.report.numbers import known
 
 _SCALARS = (

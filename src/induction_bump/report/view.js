@@ -9,8 +9,11 @@ const view = (() => {
     scale: "linear", // or "log"
     hidden: [], // keys of legend entries that are switched off
     zoom: {}, // by figure: {x: [low, high] in tokens, y: [low, high]}
-    snapshot: null, // index of the head grid's snapshot; null follows the latest
+    step: null, // snapshot that the figures of one snapshot show; null follows the latest
     measure: null,
+    sort: { key: null, descending: true }, // of the table of heads
+    more: false, // whether the table shows its optional columns
+    scrolls: {}, // by id of what is scrolled inside the page: [left, top]
     mode: "loss", // of the loss by position; or "relative"
     scroll: 0,
     focus: null,
