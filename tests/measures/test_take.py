@@ -157,3 +157,16 @@ class TestNull:
 
     def test_a_model_without_heads_has_none(self, probes: Probes, tmp_path: Path) -> None:
         assert null99(small("ff").options, 32, 40, probes, self.few, tmp_path) == {}
+
+
+def test_a_head_without_weights_is_left_out_by_name_and_the_others_are_measured(probes: Probes) -> None:
+    model = small()
+    with torch.no_grad():
+        next(model.attention_sublayers()).W_O[1] = 0
+    measured = take(model, probes, OPTIONS, set(VERSIONS) - {"null99", "group_ablation"})
+    assert set(measured.heads["copying_eigenvalue"]) == {(0, 0), (1, 0), (1, 1)}
+    assert measured.left_out["copying_eigenvalue"] == "copying_eigenvalue of L0H1: all eigenvalues are 0"
+    assert measured.left_out["composition_k"] == "composition: W_OV of L0H1 is 0"
+    assert measured.head_pairs is not None
+    assert set(measured.head_pairs.head_in.tolist()) == {0}
+    assert set(measured.heads["prefix_matching"]) == {(0, 0), (0, 1), (1, 0), (1, 1)}

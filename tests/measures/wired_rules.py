@@ -9,9 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from induction_bump.measures.copying_probe import copying_probe
 from induction_bump.measures.options import CopyingProbeOptions, RepeatsProbeOptions
-from induction_bump.measures.probes import RepeatsProbe, repeats_probe
+from induction_bump.measures.probes import RepeatsProbe, copying_probe, repeats_probe
 from tests.measures.corpus import SmallCorpus
 from tests.measures.wired import CERTAIN, follower
 

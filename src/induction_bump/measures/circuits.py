@@ -48,7 +48,7 @@ def copying_eigenvalue(folded: Folded) -> HeadValues:
         W_O, W_V = folded.W_O[rows], folded.W_V[rows]
         size = _norms(W_O) * _norms(W_V) * _norms(folded.W_U) * _norms(embedding)
         names = [f"copying_eigenvalue{suffix} of {name_of(folded.heads[n])}" for n in rows]
-        ratios = _eigenvalue_ratios(W_O @ through @ W_V, size, names)
+        ratios = _eigenvalue_ratios(W_O @ through @ W_V, size, names, [folded.heads[n] for n in rows])
         if rows:
             values[f"copying_eigenvalue{suffix}"] = {folded.heads[n]: r for n, r in zip(rows, ratios, strict=True)}
     return values
@@ -59,13 +59,13 @@ def _norms(matrices: Float64[Tensor, "*n A B"]) -> Float64[Tensor, " *n"]:
 
 
 def _eigenvalue_ratios(
-    circuits: Float64[Tensor, "N K K"], sizes: Float64[Tensor, " N"], names: list[str]
+    circuits: Float64[Tensor, "N K K"], sizes: Float64[Tensor, " N"], names: list[str], heads: list[Head]
 ) -> list[float]:
     """Σλ / Σ|λ| of each; `sizes` are what `_ROUNDING` is a share of."""
     spread = torch.linalg.eigvals(circuits).abs().sum(-1)
-    for name, zero in zip(names, (spread <= _ROUNDING * sizes).tolist(), strict=True):
+    for name, head, zero in zip(names, heads, (spread <= _ROUNDING * sizes).tolist(), strict=True):
         if zero:
-            raise DegenerateError(f"{name}: all eigenvalues are 0")
+            raise DegenerateError(f"{name}: all eigenvalues are 0", head)
     return (circuits.diagonal(dim1=-2, dim2=-1).sum(-1) / spread).tolist()
 
 
@@ -162,7 +162,8 @@ def _eigenvalue_ratio_of_term(
     for factor in (folded.W_Q[head], folded.W_K[head], folded.W_V[earlier], folded.W_O[earlier]):
         size = size * _norms(factor)
     pair = f"{name_of(folded.heads[head])} through {name_of(folded.heads[earlier])}"
-    return _eigenvalue_ratios(circuit[None], size[None], [f"qk_eigenvalue{suffix} of {pair}"])[0]
+    names = [f"qk_eigenvalue{suffix} of {pair}"]
+    return _eigenvalue_ratios(circuit[None], size[None], names, [folded.heads[head]])[0]
 
 
 @torch.no_grad()

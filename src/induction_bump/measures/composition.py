@@ -113,7 +113,8 @@ class _Inner:
         norms = (self.W_OV if name == "W_OV" else self.W_QK)[rows]
         for row, norm in zip(rows, norms.tolist(), strict=True):
             if norm == 0:
-                raise DegenerateError(f"composition: {name} of {name_of(self.folded.heads[row])} is 0")
+                head = self.folded.heads[row]
+                raise DegenerateError(f"composition: {name} of {name_of(head)} is 0", head)
         return norms
 
 

@@ -30,7 +30,11 @@ HeadValues = dict[str, dict[Head, float]]
 
 
 class DegenerateError(ValueError):
-    """A head whose weights leave a measure undefined: 0 divided by 0."""
+    """Weights that leave a measure undefined, 0 divided by 0: those of `head` where it is one head's doing."""
+
+    def __init__(self, message: str, head: "Head | None" = None) -> None:
+        super().__init__(message)
+        self.head = head
 
 
 def name_of(head: Head) -> str:

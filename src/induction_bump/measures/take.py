@@ -1,6 +1,6 @@
 """The measures of a snapshot (measures.md §1 to §4), from the plain float32 model and the run's probes."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,8 @@ from induction_bump.measures.causal import Effects
 from induction_bump.measures.composition import KINDS, Composition, composition
 from induction_bump.measures.composition import Kind as CompositionKind
 from induction_bump.measures.copying import copying_logit
-from induction_bump.measures.folding import DegenerateError, fold
+from induction_bump.measures.folding import DegenerateError, Folded, fold
+from induction_bump.measures.heads import Lookup
 from induction_bump.measures.ngrams import Ngrams
 from induction_bump.measures.options import MeasureOptions
 from induction_bump.measures.paths import Path, path_order
@@ -27,7 +28,7 @@ from induction_bump.model.transformer import Transformer
 Value = tuple[float, float | None]
 """A number and its standard error, None where it has none."""
 
-_ON_TEXT = frozenset(
+_LOSSES = frozenset(
     {
         "loss",
         "loss_by_position",
@@ -36,10 +37,9 @@ _ON_TEXT = frozenset(
         "token_losses",
         "predictable_loss",
         "unpredictable_loss",
-        "previous_token",
-        "first_token",
     }
 )
+_ATTENTION = frozenset({"previous_token", "first_token"})
 _AGAINST_NGRAMS = frozenset({"unigram_gap", "bigram_gap", "bigram_kl", "predictable_gain", "unpredictable_gain"})
 _ON_REPEATS = frozenset(
     {
@@ -79,7 +79,7 @@ class Measured:
     """Of single heads."""
     paths: Mapping[Path, Estimate] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
-    """Measures of weights that are degenerate, with the reason."""
+    """Measures that the weights of some heads leave undefined, with the heads and the reason."""
 
     def add(self, name: str, estimate: Estimate | None) -> None:
         """Keep a scalar, where there is one."""
@@ -115,8 +115,10 @@ def take(
     model.eval()
     try:
         measured = Measured()
-        if wanted & (_ON_TEXT | _AGAINST_NGRAMS | _QK):
+        if wanted & (_LOSSES | _AGAINST_NGRAMS):
             _on_text(measured, model, probes.held_out, options, ngrams if wanted & _AGAINST_NGRAMS else None)
+        elif wanted & (_ATTENTION | _QK):
+            _attention_on_text(measured, read(model, *_of_text(model, probes.held_out), losses=False), probes.held_out)
         if wanted & _ON_REPEATS:
             _on_repeats(measured, model, probes.repeats)
         _of_weights(measured, model, wanted)
@@ -138,8 +140,7 @@ def take(
 def _on_text(
     measured: Measured, model: Transformer, probe: HeldOutProbe, options: MeasureOptions, ngrams: Ngrams | None
 ) -> None:
-    lookup = probe.lookup if model.options.n_attention else None
-    reading = read(model, probe.tokens, lookup, ngrams=ngrams)
+    reading = read(model, *_of_text(model, probe), ngrams=ngrams)
     losses, documents = reading.losses.astype(np.float64), probe.documents
     measured.add("loss", clustered_mean(losses.mean(1), documents))
     measured.loss_by_position = clustered_mean(losses, documents)
@@ -153,10 +154,18 @@ def _on_text(
     for name, mask in (("predictable", probe.rule.right), ("unpredictable", probe.rule.wrong)):
         measured.add(f"{name}_loss", loss_measures.masked_loss(losses, mask, documents))
         measured.add(f"{name}_share", clustered_mean(mask.mean(1), documents))
-    for name, values in reading.scores.items():
-        measured.add_heads(name, clustered_mean(values, documents))
+    _attention_on_text(measured, reading, probe)
     if ngrams:
         _against_ngrams(measured, reading, losses, probe, ngrams)
+
+
+def _of_text(model: Transformer, probe: HeldOutProbe) -> tuple[npt.NDArray[np.int64], Lookup | None]:
+    return probe.tokens, probe.lookup if model.options.n_attention else None
+
+
+def _attention_on_text(measured: Measured, reading: Reading, probe: HeldOutProbe) -> None:
+    for name, values in reading.scores.items():
+        measured.add_heads(name, clustered_mean(values, probe.documents))
 
 
 def _against_ngrams(
@@ -189,31 +198,43 @@ def _on_repeats(measured: Measured, model: Transformer, probe: RepeatsProbe) -> 
 
 
 def _of_weights(measured: Measured, model: Transformer, wanted: set[str]) -> None:
-    """What is read from the weights. A measure that a degenerate head does not have is left out, with the reason."""
+    """What is read from the weights."""
     found: dict[str, dict[Head, float]] = {}
     kinds: list[CompositionKind] = [kind for name, kind in _COMPOSITION.items() if name in wanted]
 
-    def unless_degenerate(names: Collection[str], take_them: Callable[[], None]) -> None:
-        if names := wanted.intersection(names):
-            try:
-                take_them()
-            except DegenerateError as error:
-                measured.left_out |= dict.fromkeys(names, str(error))
-
-    def qk() -> None:
+    def qk(folded: Folded) -> None:
         layers, heads = model.options.n_attention, model.options.n_heads
         previous = measured.heads["previous_token"]
         weights = [[previous[layer, head][0] for head in range(heads)] for layer in range(layers)]
         found.update(circuits.qk_terms(folded, np.array(weights)))
 
-    def pairs() -> None:
+    def pairs(folded: Folded) -> None:
         measured.head_pairs = composition(folded, kinds)
 
-    if wanted & (_QK | _COMPOSITION.keys() | {"copying_eigenvalue"}):
-        folded = fold(model)
-        unless_degenerate(["copying_eigenvalue"], lambda: found.update(circuits.copying_eigenvalue(folded)))
-        unless_degenerate(_QK, qk)
-        unless_degenerate(_COMPOSITION, pairs)
+    whole = fold(model) if wanted & (_QK | _COMPOSITION.keys() | {"copying_eigenvalue"}) else None
+    families: list[tuple[Collection[str], Callable[[Folded], None]]] = [
+        (["copying_eigenvalue"], lambda folded: found.update(circuits.copying_eigenvalue(folded))),
+        (_QK, qk),
+        (_COMPOSITION, pairs),
+    ]
+    for names, compute in families:
+        if whole and (taken := wanted.intersection(names)):
+            for reason in _without_degenerate_heads(model, whole, compute):
+                measured.left_out |= {n: "; ".join(filter(None, (measured.left_out.get(n), reason))) for n in taken}
     if "smear" in wanted:
         found |= circuits.smear(model)
     measured.heads |= {name: {head: (value, None) for head, value in values.items()} for name, values in found.items()}
+
+
+def _without_degenerate_heads(model: Transformer, folded: Folded, compute: Callable[[Folded], None]) -> Iterator[str]:
+    """Compute for all heads but those whose weights leave it undefined; yields the reason for each."""
+    without: set[Head] = set()
+    while True:
+        try:
+            return compute(folded)
+        except DegenerateError as error:
+            yield str(error)
+            if error.head is None or error.head in without:
+                return None
+            without.add(error.head)
+            folded = fold(model, without)
