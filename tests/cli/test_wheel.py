@@ -37,7 +37,6 @@ def bump(site: Path, directory: Path, *arguments: str) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_every_yaml_file_as_a_file(unpacked: Path) -> None:
     shipped = unpacked / "induction_bump/configs"
     for name in ("conf", "sweeps"):
@@ -47,7 +46,6 @@ def test_the_wheel_holds_every_yaml_file_as_a_file(unpacked: Path) -> None:
     assert not any(path.is_symlink() for path in unpacked.rglob("*"))
 
 
-@pytest.mark.slow
 @pytest.mark.processes
 def test_an_installed_wheel_composes_sweeps_and_trains_in_an_empty_directory(unpacked: Path, directory: Path) -> None:
     shown = bump(unpacked, directory, "train", "--cfg", "job", "experiment=quickstart")

@@ -71,7 +71,6 @@ def test_the_debug_experiment_goes_through_from_a_directory_with_traps(tmp_path:
     assert {path.name for path in tmp_path.iterdir()} == {"torch.py", "random.py", "datasets.py", "runs", "cache"}
 
 
-@pytest.mark.slow
 def test_ctrl_c_stops_at_a_step_and_the_run_can_start_again(tmp_path: Path) -> None:
     process = start(tmp_path, *ENDLESS)
     process.send_signal(signal.SIGINT)
@@ -86,7 +85,6 @@ def test_ctrl_c_stops_at_a_step_and_the_run_can_start_again(tmp_path: Path) -> N
     assert run.info.generation == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_nothing_is_left_of_a_run_whose_launchers_group_is_killed(tmp_path: Path, devices: int) -> None:
     process = start(tmp_path, *ENDLESS, "devices=cpu", f"devices.count={devices}")
@@ -99,7 +97,6 @@ def test_nothing_is_left_of_a_run_whose_launchers_group_is_killed(tmp_path: Path
     assert only_run(tmp_path).status == "interrupted"
 
 
-@pytest.mark.slow
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
     done = bump(tmp_path, "train", "experiment=debug", "devices=two_cpu", "paths.cache=cache", "tracking=none")
     assert done.returncode == 0, done.stderr
@@ -108,7 +105,6 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     assert run.table("training").num_rows == 20
 
 
-@pytest.mark.slow
 def test_torchruns_ranks_are_the_ranks_of_one_run(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     overrides = ["experiment=debug", "devices=two_cpu", "paths.cache=cache", "tracking=none"]
@@ -125,7 +121,6 @@ def test_torchruns_ranks_are_the_ranks_of_one_run(tmp_path: Path) -> None:
     assert done.stdout.count("study ") == 1
 
 
-@pytest.mark.slow
 def test_a_second_caller_waits_and_then_names_the_writer(tmp_path: Path) -> None:
     process = start(tmp_path, *ENDLESS)
     began = time.monotonic()
@@ -140,7 +135,6 @@ def test_a_second_caller_waits_and_then_names_the_writer(tmp_path: Path) -> None
     assert process.returncode == 75
 
 
-@pytest.mark.slow
 def test_a_read_only_place_for_runs_is_a_failure_in_two_lines(tmp_path: Path) -> None:
     # a file where the directory should be: as unwritable for root as for anyone
     (tmp_path / "runs").touch()
@@ -150,7 +144,6 @@ def test_a_read_only_place_for_runs_is_a_failure_in_two_lines(tmp_path: Path) ->
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
 def test_two_processes_train_on_the_same_batches_as_one(tmp_path: Path) -> None:
     losses = {}
     for devices in ("cpu", "two_cpu"):

@@ -151,7 +151,6 @@ def test_bf16_trains_and_measures_in_float32(tmp_path: Path) -> None:
     assert recorded == take(trained.module.model, trained.probes, config.measures).scalars["loss"][0]
 
 
-@pytest.mark.slow
 def test_a_compiled_training_keeps_the_plain_modules_names(tmp_path: Path) -> None:
     config = config_of(tmp_path / "cache", training={"compile": True})
     run = begin(tmp_path / "run", config)
