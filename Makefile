@@ -43,6 +43,7 @@ endif
 
 bump: .venv/ready
 	@$(BIN)/bump train -m +sweeps=quickstart
+	@$(BIN)/bump measure runs/quickstart --steps last
 	@$(BIN)/bump locate runs/quickstart
 	@$(BIN)/bump report runs/quickstart
 
@@ -66,7 +67,7 @@ benchmarks: .venv/ready
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/loading.py --tokenise
 	$(BIN)/bump train -m +sweeps=quickstart
 	$(BIN)/python benchmarks/snapshots.py runs/quickstart
 

@@ -168,6 +168,8 @@ def test_chosen_steps_only(tmp_path: Path) -> None:
     path = trained_run(tmp_path)
     measure(path, ["path_order"], steps=[5], workers=1)
     assert set(load(path).paths.step) == {5}
+    measure(path, ["path_order"], steps="last", workers=1)
+    assert set(load(path).paths.step) == {5, 8}
     with pytest.raises(ValueError, match=r"--steps: run has no weights of step 6; there are those of 0, 5, 8"):
         measure(path, steps=[6])
 
@@ -175,10 +177,10 @@ def test_chosen_steps_only(tmp_path: Path) -> None:
 def test_what_a_model_cannot_have_is_said_and_noted(tmp_path: Path) -> None:
     path = trained_run(tmp_path, model={"sublayers": "s", "d_model": 16, "n_heads": 2})
     (added,) = measure(path, ["qk_trace", "smear", "copying_eigenvalue"], workers=1)
-    assert added.notes == (
-        "qk_trace: one attention layer: there is no earlier head",
-        "smear: keys are not smeared",
-    )
+    assert added.without == {
+        "qk_trace": "one attention layer: there is no earlier head",
+        "smear": "keys are not smeared",
+    }
     assert RunDirectory(path).info.not_applicable["qk_trace"] == "one attention layer: there is no earlier head"
 
 
@@ -222,13 +224,12 @@ class TestGroups:
         path = trained_run(tmp_path)
         (added,) = measure(path, self.wanted, workers=1)
         assert added.rows == 0
-        assert "no head has a prefix matching of" in added.notes[0]
+        assert "no head has a prefix matching of" in added.without["group_ablation"]
 
     def test_a_run_that_is_not_finished_has_none_yet(self, tmp_path: Path) -> None:
         path = trained_run(tmp_path)
         RunDirectory(path).update(status="preempted")
         (added,) = measure(path, self.wanted, workers=1)
-        assert added.notes == (
-            "group_ablation: the run is preempted, and induction heads are chosen at the end of a finished one",
-        )
+        reason = "the run is preempted, and induction heads are chosen at the end of a finished one"
+        assert added.without == {"group_ablation": reason}
         assert "group_ablation" not in RunDirectory(path).info.not_applicable
