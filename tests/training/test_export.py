@@ -130,3 +130,12 @@ def test_damaged_weights_are_told(tmp_path: Path, damage: str) -> None:
     with pytest.raises(RecordsError, match=r"00000008/weights\.safetensors: "):
         export(run.path, TO)
     assert not (run.path / "export").exists()
+
+
+def test_a_config_that_no_run_can_have_is_told(tmp_path: Path) -> None:
+    run = saved_run(tmp_path / "run")
+    file = run.path / "config.yaml"
+    file.write_text(file.read_text().replace("n_heads: 2", "n_heads: x"))
+    with pytest.raises(RecordsError, match=r"config\.yaml: model\.n_heads: "):
+        export(run.path, TO)
+    assert not (run.path / "export").exists()

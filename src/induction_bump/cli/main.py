@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from induction_bump import __version__
-from induction_bump.cli import locate, measure, report, status, track, train
+from induction_bump.cli import export, locate, measure, report, status, track, train
 from induction_bump.cli.lines import complain
 
 COMMANDS = {
@@ -17,6 +17,7 @@ COMMANDS = {
     "locate": locate,
     "report": report,
     "measure": measure,
+    "export": export,
     "status": status,
     "track": track,
 }
