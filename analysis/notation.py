@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 
 LABELS = {
     "tokens": "training tokens",
@@ -21,6 +21,7 @@ LABELS = {
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's, in an order that keeps neighbours apart for all kinds of colour vision."""
 
+_FEWEST_TICKS = 3
 _NUMBERS = ("no layer", "one layer", "two layers", "three layers", "four layers")
 
 STYLE = {
@@ -68,8 +69,27 @@ def colours(labels: Sequence[str]) -> dict[str, str]:
 def token_axis(axes: Axes, scale: str = "log") -> None:
     """Make the x axis one of training tokens, with units at the ticks."""
     axes.set_xscale(scale)
+    if scale == "log":
+        axes.xaxis.set_major_locator(_LogTokens())
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(_tick))
     axes.set_xlabel(LABELS["tokens"])
+
+
+class _LogTokens(Locator):
+    """Ticks at powers of ten, at 1, 2 and 5 times those where too few of them are in sight, else evenly spaced."""
+
+    def __call__(self) -> Sequence[float]:
+        assert self.axis
+        return self.tick_values(*self.axis.get_view_interval())
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        """Where the ticks are on an axis from `vmin` to `vmax`."""
+        for multiples in ((1.0,), (1.0, 2.0, 5.0)):
+            ticks = LogLocator(subs=multiples).tick_values(vmin, vmax)
+            if sum(vmin <= tick <= vmax for tick in ticks) >= _FEWEST_TICKS:
+                return ticks
+        return MaxNLocator(5).tick_values(vmin, vmax)
 
 
 def _tick(tokens: float, _: int) -> str:
