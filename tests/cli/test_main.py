@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from induction_bump import __version__
@@ -77,6 +78,63 @@ def test_a_study_is_located_and_reported(directory: Path, capsys: pytest.Capture
     assert capsys.readouterr().out.splitlines()[-1] == str(directory / "s/report.html")
     assert cli.main(["status", "s"]) == 0
     assert "finished" in capsys.readouterr().out
+
+
+DAMAGES = {
+    "run.json": b'{"run_id": 1}',
+    "config.yaml": b"model: {n_heads: x}\n",
+    "tables/scalars.parquet": b"PAR1 and no more",
+}
+
+
+@pytest.mark.parametrize("file", DAMAGES)
+def test_a_damaged_run_is_named_and_keeps_no_other_from_being_located(
+    file: str, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    paths = [make_run(directory, study="s", name=name, snapshots=12) for name in ("a", "b", "c")]
+    (paths[1] / file).write_bytes(DAMAGES[file])
+    assert cli.main(["locate", "s"]) == 2
+    said = capfd.readouterr()
+    [line] = said.err.splitlines()
+    assert line.startswith(f"bump: {paths[1].name}: s/{paths[1].name}/{file}: ")
+    assert said.out.count("Bump located in the") == 1
+    assert paths[2].name in said.out
+    assert paths[1].name not in said.out
+    assert set(pd.read_csv(directory / "s/phase_changes.csv").run) == {paths[0].name, paths[2].name}
+    assert not (paths[1] / "phase_changes.csv").exists()
+    assert cli.main(["locate", str(paths[1])]) == 2
+
+
+def test_a_study_of_damaged_runs_has_no_table(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = make_run(directory, study="s", snapshots=3)
+    (path / "run.json").write_text("{", encoding="utf-8")
+    assert cli.main(["locate", "s"]) == 2
+    assert capfd.readouterr().err.startswith(f"bump: s/{path.name}/run.json: ")
+    assert not (directory / "s/phase_changes.csv").exists()
+
+
+@pytest.mark.parametrize("file", ["run.json", "tables/scalars.parquet"])
+def test_a_damaged_run_is_named_and_keeps_no_other_from_its_page(
+    file: str, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    paths = [make_run(directory, study="s", name=name, snapshots=12) for name in ("a", "b", "c")]
+    (paths[1] / file).write_bytes(DAMAGES[file])
+    assert cli.main(["report", "s"]) == 2
+    said = capfd.readouterr()
+    [line] = said.err.splitlines()
+    assert line.startswith(f"bump: {paths[1].name}: s/{paths[1].name}/{file}: ")
+    assert said.out == f"{directory}/s/report.html\n"
+    assert [(path / "report.html").is_file() for path in paths] == [True, False, True]
+    page = (directory / "s/report.html").read_text(encoding="utf-8")
+    assert [f'href="{path.name}/report.html"' in page for path in paths] == [True, False, True]
+
+
+def test_a_study_of_which_no_run_can_be_read_has_no_page(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = make_run(directory, study="s", snapshots=3)
+    (path / "run.json").write_text("{", encoding="utf-8")
+    assert cli.main(["report", "s"]) == 2
+    assert capfd.readouterr().err.startswith(f"bump: s/{path.name}/run.json: ")
+    assert not (directory / "s/report.html").exists()
 
 
 def test_a_bug_is_not_dressed_up_as_a_mistake(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:

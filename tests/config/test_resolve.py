@@ -1,5 +1,7 @@
 """Configs are checked whole, strictly, and refused in words that name the key as users write it."""
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -7,9 +9,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from pydantic import TypeAdapter
 
 from induction_bump.config.errors import ConfigError
-from induction_bump.config.resolve import dump, load, resolve
+from induction_bump.config.resolve import PATTERNS, dump, load, resolve
+from induction_bump.training.options import RunConfig
 
 SMALL: dict[str, Any] = {
     "data": {"context": 128},
@@ -45,8 +49,26 @@ def refusal(values: dict[str, Any]) -> str:
         ),
         (
             {"snapshots": {"measures": {"at": ["5step", "3000step"]}}},
-            "snapshots.measures: a moment of the schedule lies outside 0 … 2000 steps",
+            "snapshots.measures.at[1]=3000step lies past the 2000 steps of the training",
         ),
+        (
+            {"snapshots": {"measures": {"every": "1Gtok"}}},
+            "snapshots.measures.every=1Gtok is longer than the 2000 steps of the training",
+        ),
+        ({"snapshots": {"weights": {"every": "0step"}}}, "snapshots.weights.every=0step must be at least one step"),
+        (
+            {"snapshots": {"expensive": {"log": {"start": "2001step"}}}},
+            "snapshots.expensive.log.start=2001step must lie within the 2000 steps of the training",
+        ),
+        (
+            {"data": {"context": 128, "corpus": {"name": "repeats", "first_copy": 129}}},
+            "data.corpus.first_copy=129 lies past context=128",
+        ),
+        (
+            {"model": {"clamps": [{"layer": 2, "head": 0, "kind": "zero"}]}},
+            "model.clamps: L2H0 does not exist",
+        ),
+        ({"training": {"length": "0step"}}, "training.length=0step must be at least one step"),
         (
             {"measures": {"icl": {"early": 8, "late": 200, "window": 32}}},
             "measures.icl.late=200 lies past data.context",
@@ -59,13 +81,19 @@ def refusal(values: dict[str, Any]) -> str:
             {"devices": {"count": 3}},
             "training.batch_sequences=64 cannot be split evenly over 3 devices (devices.count × devices.nodes)",
         ),
-        ({"study": "../elsewhere"}, 'study="../elsewhere": String should match pattern'),
-        ({"name": "a b"}, 'name="a b": String should match pattern'),
+        ({"study": "../elsewhere"}, 'study="../elsewhere": must begin with a letter or digit, and go on with letters'),
+        ({"name": "a b"}, 'name="a b": must begin with a letter or digit, and go on with letters, digits, '),
+        ({"model": {"sublayers": "sa"}}, 'model.sublayers="sa": must be made of s (self-attention) and f (feed-for'),
     ],
     ids=lambda value: str(value)[:40],
 )
 def test_a_mistake_is_told_with_its_key_its_value_and_what_is_allowed(values: dict[str, Any], message: str) -> None:
     assert refusal(values).startswith(message)
+
+
+def test_every_pattern_is_told_in_words() -> None:
+    patterns = re.findall(r'"pattern": (".*?")', json.dumps(TypeAdapter(RunConfig).json_schema()))
+    assert {json.loads(pattern) for pattern in patterns} == set(PATTERNS)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -116,9 +117,44 @@ def test_a_builder_that_fails_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "rename", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/cache/corpora/.*\.partial'"):
         find_or_build(text_options, tmp_path / "cache")
-    assert [path.suffix for path in (tmp_path / "cache/corpora").iterdir()] == [".lock"]
+    assert list((tmp_path / "cache/corpora").iterdir()) == []
+
+
+def test_a_corpus_that_is_refused_leaves_nothing(text_options: DataOptions, tmp_path: Path):
+    options = dataclasses.replace(text_options, tokenizer=TokenizerOptions(vocab_size=50_000))
+    with pytest.raises(CorpusError, match="more than the corpus can give"):
+        find_or_build(options, tmp_path / "cache")
+    assert list((tmp_path / "cache/corpora").iterdir()) == []
+
+
+def test_a_corpus_that_is_built_leaves_its_shards_alone(text_options: DataOptions, tmp_path: Path):
+    shards = find_or_build(text_options, tmp_path / "cache")
+    assert list((tmp_path / "cache/corpora").iterdir()) == [shards.directory]
+
+
+def test_never_two_hold_the_lock_though_its_file_comes_and_goes(tmp_path: Path):
+    """Whoever was waiting on a file that has been removed must not take it for the lock."""
+    path, inside, most, done = tmp_path / "a.lock", [], [], []
+
+    def work() -> None:
+        for _ in range(50):
+            with module._locked(path, "corpus", progress=False):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.0005)
+                inside.pop()
+        done.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 6
+    assert set(most) == {1}
+    assert not path.exists()
 
 
 @pytest.mark.processes

@@ -99,12 +99,16 @@ def test_a_training_part_without_documents(text_options: DataOptions, tmp_path: 
     write_texts(tmp_path / "x", make_texts(3, words=5))
     options = changed(text_options, paths=(str(tmp_path / "x"),))
     options = dataclasses.replace(options, held_out_share=0.999999, tokenizer=TokenizerOptions(vocab_size=258))
-    refused(options, tmp_path / "cache", r"^data\.(held_out_share|tokenizer)")
+    refused(
+        options,
+        tmp_path / "cache",
+        r"^data\.held_out_share=0\.999999: the training part of 3 documents is empty; lower",
+    )
 
 
 def test_a_corpus_of_blank_text(text_options: DataOptions, tmp_path: Path):
     write_texts(tmp_path / "x", [" \n", "\n\n"])
-    refused(changed(text_options, paths=(str(tmp_path / "x"),)), tmp_path / "cache", r"^data\.")
+    refused(changed(text_options, paths=(str(tmp_path / "x"),)), tmp_path / "cache", r"^data\..*there is no text in it")
 
 
 @pytest.mark.parametrize("data", [b"", b"caf\xe9"])

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -204,6 +207,36 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path: Path):
     with pytest.raises(CorpusError, match=r"^data\.corpus\.dataset: owner/name cannot be read: ") as caught:
         hub(Path("owner/name"))
     assert "\n" not in str(caught.value)
+
+
+UNREACHABLE = """
+import sys
+from types import SimpleNamespace
+
+import huggingface_hub.utils._http as http
+
+from induction_bump.data.documents import open_documents
+from induction_bump.data.errors import CorpusError
+from induction_bump.data.options import HubOptions
+
+waited = []
+http.time = SimpleNamespace(sleep=waited.append)  # it tries again for half a minute
+try:
+    list(open_documents(HubOptions(dataset="owner/name", revision="v1")))
+except CorpusError as error:
+    print(error)
+assert waited, "it did not try"
+"""
+
+
+@pytest.mark.processes
+def test_nothing_else_is_said_while_it_is_tried_again(tmp_path: Path):
+    nobody = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", UNREACHABLE], env={**os.environ, **nobody}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("data.corpus.dataset: owner/name cannot be read: ")
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
 
 
 def test_remote_code_is_never_run(tmp_path: Path):

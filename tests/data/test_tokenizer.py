@@ -35,6 +35,12 @@ def test_a_vocabulary_larger_than_the_texts_can_give_is_an_error_that_says_how_m
         train_bpe(["so little text"] * 3, TokenizerOptions(vocab_size=5000))
 
 
+@pytest.mark.parametrize("texts", [[], ["a"], ["ab"]])
+def test_texts_that_give_no_vocabulary_at_all_are_too_little(texts: list[str]):
+    with pytest.raises(CorpusError, match=r"^data\.corpus: there is too little text in it to train a tokenizer on"):
+        train_bpe(texts, TokenizerOptions(vocab_size=258))
+
+
 def test_the_number_that_is_said_to_be_possible_is_possible():
     with pytest.raises(CorpusError) as caught:
         train_bpe(TEXTS, TokenizerOptions(vocab_size=50_000))

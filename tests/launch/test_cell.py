@@ -28,7 +28,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(job: Job, devices: int, directory: Path, environment: Mapping[str, str]) -> int:
         outcome = worker.work(job, None)
         if outcome.code and not outcome.recorded:
-            note.Note(outcome.message or "", outcome.code).leave(directory)
+            note.Note(outcome.message or "", outcome.status).leave(directory)
         return 0
 
     monkeypatch.setattr(workers, "run", run)
@@ -106,9 +106,34 @@ def test_a_writer_is_awaited_and_named(
     held.acquire()
     outcome = run(config)
     held.release()
-    assert outcome.code == 1
+    assert (outcome.status, outcome.code) == ("busy", 1)
     assert f"process {os.getpid()}" in str(outcome.message)
     assert not training.calls
+
+
+def test_a_writer_that_comes_first_at_the_last_moment_is_no_failure_of_the_run(
+    config: RunConfig, training: StandInTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(cell, "is_locked", lambda path: False)
+    held = RunLock(Path(cell.plan(config).path))
+    held.acquire()
+    outcome = run(config)
+    held.release()
+    assert (outcome.status, outcome.code) == ("busy", 1)
+    assert not RunDirectory(outcome.path).exists
+
+
+@pytest.mark.usefixtures("no_companion")
+@pytest.mark.parametrize("live", [True, False])
+def test_the_first_line_says_how_long_it_takes_and_where_it_can_be_watched(
+    config: RunConfig, training: StandInTraining, live: bool
+) -> None:
+    said: list[str] = []
+    path = Path(cell.run(changed(config, report={"live": live}), say=said.append).path)
+    [line] = said
+    assert line.startswith(f"{path.name}: 20 steps, 0.02M tokens")
+    assert line.endswith(f"; to watch it, open {path}/report.html") is live
 
 
 def test_a_corpus_that_cannot_be_had_leaves_nothing(config: RunConfig, tmp_path: Path) -> None:

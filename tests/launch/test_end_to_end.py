@@ -100,6 +100,7 @@ def test_nothing_is_left_of_a_run_whose_launchers_group_is_killed(tmp_path: Path
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
     done = bump(tmp_path, "train", "experiment=debug", "devices=two_cpu", "paths.cache=cache", "tracking=none")
     assert done.returncode == 0, done.stderr
+    assert "GLOBAL_RANK" not in done.stderr
     run = only_run(tmp_path)
     assert run.info.world_size == 2
     assert run.table("training").num_rows == 20

@@ -16,6 +16,7 @@ from induction_bump.launch.outcome import Ending, Outcome, exit_code, explain_fa
         ([], 0),
         (["finished", "skipped"], 0),
         (["finished", "failed"], 1),
+        (["finished", "busy"], 1),
         (["failed", "preempted"], 75),
         (["finished", "waiting"], 75),
         (["refused"], 2),
@@ -48,7 +49,7 @@ def test_the_first_note_counts(tmp_path: os.PathLike[str]) -> None:
 
     directory = Path(tmp_path)
     assert note.find(directory) is None
-    note.Note("first", 2).leave(directory)
-    note.Note("second", 1).leave(directory)
-    assert note.find(directory) == note.Note("first", 2)
+    note.Note("first", "refused").leave(directory)
+    note.Note("second").leave(directory)
+    assert note.find(directory) == note.Note("first", "refused")
     assert len(list(directory.iterdir())) == 1

@@ -264,4 +264,4 @@ def test_a_child_that_cannot_write_leaves_a_note(
 
     monkeypatch.setattr(RunDirectory, "begin", begin)
     assert worker.main() == 0
-    assert note.find(as_child) == note.Note("read-only file system: cannot write config.yaml", 1)
+    assert note.find(as_child) == note.Note("read-only file system: cannot write config.yaml", "failed")

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from induction_bump.locate.events import EVENTS, Event, find_events
 from induction_bump.locate.heads import best_heads, counted_heads, head_scores, previous_token_heads
+from induction_bump.model.options import ModelOptions
 from induction_bump.records.directory import RunDirectory
-from induction_bump.records.schema import TABLES, RecordsError
+from induction_bump.records.schema import PROBES, TABLES, RecordsError
 from tests.records.make import make_run
 
 BUMP = 0.5e6
@@ -98,6 +99,11 @@ def test_the_heads_that_carry_it_are_named_best_first_with_their_scores(two_laye
     assert found["icl"].heads == ()
 
 
+def probes(documents: np.ndarray) -> pa.Table:
+    columns = {name: np.arange(len(documents)) for name in ("example", "position", "token")}
+    return pa.table({**columns, "document": documents}).select(PROBES.names).cast(PROBES)
+
+
 def test_uniform_noise_is_no_event(tmp_path: Path):
     found = events(make(tmp_path, bump_at=None, snapshots=60))
     assert {e.verdict for e in found.values()} == {"not_found"}
@@ -176,17 +182,17 @@ def test_without_attention_head_events_do_not_apply_and_the_others_do(tmp_path: 
     assert {found[name].verdict for name in EVENTS[3:]} == {"not_found"}
 
 
-def config(sublayers: str, n_heads: int = 2, smeared_keys: bool = False) -> dict:
-    return {"model": {"sublayers": sublayers, "n_heads": n_heads, "smeared_keys": smeared_keys}}
+def model(sublayers: str, n_heads: int = 2, smeared_keys: bool = False) -> ModelOptions:
+    return ModelOptions(sublayers=sublayers, n_heads=n_heads, d_head=16, smeared_keys=smeared_keys)
 
 
 def test_previous_token_counts_the_heads_that_a_later_attention_layer_reads():
-    assert previous_token_heads(config("ss")) == {(0, 0), (0, 1)}
-    assert previous_token_heads(config("sfsfs")) == {(0, 0), (0, 1), (1, 0), (1, 1)}
-    assert previous_token_heads(config("sff")) == frozenset()
-    assert previous_token_heads(config("s", smeared_keys=True)) == {(0, 0), (0, 1)}
-    assert previous_token_heads(config("ss", smeared_keys=True)) == counted_heads(config("ss"))
-    assert counted_heads(config("fsf", 3)) == {(0, 0), (0, 1), (0, 2)}
+    assert previous_token_heads(model("ss")) == {(0, 0), (0, 1)}
+    assert previous_token_heads(model("sfsfs")) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert previous_token_heads(model("sff")) == frozenset()
+    assert previous_token_heads(model("s", smeared_keys=True)) == {(0, 0), (0, 1)}
+    assert previous_token_heads(model("ss", smeared_keys=True)) == counted_heads(model("ss"))
+    assert counted_heads(model("fsf", 3)) == {(0, 0), (0, 1), (0, 2)}
 
 
 def test_a_last_layer_that_looks_back_one_token_is_no_previous_token_event(tmp_path: Path):
@@ -242,11 +248,39 @@ def test_icl_names_its_plateau_and_counts_from_it(two_layers: RunDirectory):
 def test_icl_clusters_by_the_documents_of_the_probe(tmp_path: Path):
     run = make(tmp_path)
     assert events(run)["icl"].verdict == "found"
-    columns = {"example": np.arange(16), "position": np.ones(16, int), "document": np.zeros(16, int)}
-    run.write_probes(pa.table(columns))
+    run.write_probes(probes(np.zeros(16)))
     assert events(run)["icl"].verdict == "not_applicable"
-    run.write_probes(pa.table({**columns, "document": np.arange(16) // 4}))
+    run.write_probes(probes(np.arange(16) // 4))
     assert events(run)["icl"].verdict == "found"
+
+
+@pytest.mark.parametrize("damage", ["cut short", "another table", "too few examples"])
+def test_damaged_probes_are_named_in_one_line(tmp_path: Path, damage: str):
+    run = make(tmp_path)
+    run.write_probes(probes(np.arange(15 if damage == "too few examples" else 16) // 4))
+    file = run.path / "probes.parquet"
+    if damage == "cut short":
+        file.write_bytes(file.read_bytes()[:100])
+    elif damage == "another table":
+        pq.write_table(pq.read_table(file).drop_columns("document"), file)
+    with pytest.raises(
+        RecordsError, match="probes lack example 15" if damage == "too few examples" else file.name
+    ) as e:
+        find_events(run)
+    assert str(run.path) in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [({"n_heads": "x"}, "model.n_heads"), ({"n_heads": None}, "model.n_heads"), ({"a": 1}, "model.a")],
+)
+def test_a_model_that_cannot_be_is_named_in_one_line(tmp_path: Path, values: dict, key: str):
+    run = set_config(make(tmp_path, snapshots=3), "model", **values)
+    for read in (find_events, lambda run: best_heads(run, "prefix_matching")):
+        with pytest.raises(RecordsError, match=rf"config\.yaml: {key}: ") as caught:
+            read(run)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("warmup", "verdict"), [(0.4e6, "found"), (1.9e6, "not_found")])

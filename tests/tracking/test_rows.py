@@ -43,6 +43,12 @@ def test_a_model_without_heads_has_no_keys_of_heads(tmp_path: Path) -> None:
     assert not any(key.startswith("heads/") for row in rows for key in row.values)
 
 
+def test_before_training_has_committed_anything_there_is_step_0(growing: GrowingRun) -> None:
+    assert list(rows_after(growing.run, None)) == []
+    growing.measure(0)
+    assert [row.step for row in rows_after(growing.run, None)] == [0]
+
+
 def test_a_step_waits_for_its_snapshot(growing: GrowingRun) -> None:
     """W&B could not take the snapshot's row any more once that of the same training step was logged."""
     growing.measure(0)

@@ -12,10 +12,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Locate and print; returns the exit code."""
+    """Locate and print; returns the exit code, 2 where the records of some runs cannot be read."""
+    from induction_bump.cli.lines import complain
     from induction_bump.locate.run import locate
     from induction_bump.locate.summary import summarise
 
     located = locate(arguments.path)
     print(located.text(), summarise(located), sep="\n\n")
-    return 0
+    for run, error in located.unreadable:
+        complain(f"{run.path.name}: {error}")
+    return 2 if located.unreadable else 0

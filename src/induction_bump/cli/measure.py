@@ -12,22 +12,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("path", type=Path, metavar="PATH", help="a run's or a study's directory")
     parser.add_argument("--measures", metavar="A,B", help="names of measures, separated by commas; all by default")
-    parser.add_argument("--steps", metavar="N,M", help="only at these snapshots; wherever there are weights by default")
+    parser.add_argument("--steps", metavar="N,M", help="only at these snapshots, or at the `last` one; all by default")
     parser.add_argument("--workers", type=int, metavar="N", help="processes; one a core by default")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and tell how many rows were added; returns the exit code. Raises ConfigError for what cannot be had."""
     from induction_bump.config.errors import ConfigError
+    from induction_bump.launch.standing import refuse_edited_config
     from induction_bump.records.directory import find_runs
 
-    find_runs(arguments.path)  # a wrong path is told before torch loads
-    steps = _whole_numbers(arguments.steps)
+    # what is wrong is told before torch loads
+    runs = find_runs(arguments.path)
+    names = _listed("--measures", arguments.measures)
+    steps = "last" if arguments.steps == "last" else _whole_numbers(arguments.steps)
     if arguments.workers is not None and arguments.workers < 1:
         raise ConfigError(f"--workers: {arguments.workers} must be at least 1")
+    for each in runs:
+        refuse_edited_config(each)
     from induction_bump.training.measure_saved import check_names, measure
 
-    names = _listed(arguments.measures)
     try:
         check_names(names)
         with _Progress() as progress:
@@ -36,22 +40,32 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(str(error)) from None
     for each in added:
         print(f"{each.run}: {each.rows} rows added, from {each.snapshots} snapshots with weights")
-        for note in each.notes:
-            print(f"  without {note}")
+        for reason in dict.fromkeys(each.without.values()):
+            names = (name for name, why in sorted(each.without.items()) if why == reason)
+            print(f"  without {', '.join(names)}: {reason}")
     return 0
 
 
-def _listed(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+def _listed(flag: str, text: str | None) -> list[str]:
+    """What a flag lists; nothing where it was not given. Raises ConfigError where it was given and lists nothing."""
+    from induction_bump.config.errors import ConfigError
+
+    if text is None:
+        return []
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(f"{flag}: '{text}' names nothing; leave the flag out to take all")
+    return names
 
 
 def _whole_numbers(text: str | None) -> list[int]:
     from induction_bump.config.errors import ConfigError
 
+    listed = _listed("--steps", text)
     try:
-        return [int(number) for number in _listed(text)]
+        return [int(number) for number in listed]
     except ValueError:
-        raise ConfigError(f"--steps: {text} must be whole numbers, separated by commas") from None
+        raise ConfigError(f"--steps: {text} must be whole numbers, separated by commas, or last") from None
 
 
 class _Progress:

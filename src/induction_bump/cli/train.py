@@ -18,6 +18,7 @@ from induction_bump.config.locations import CONF, CONFIGS
 
 if TYPE_CHECKING:
     from induction_bump.launch.outcome import Outcome
+    from induction_bump.launch.task import Task
 
 HELP = "train one run, or with -m a sweep: bump train experiment=quickstart"
 
@@ -50,9 +51,31 @@ def main(arguments: Sequence[str]) -> int:
     if "--version" in arguments:
         print(f"induction-bump {__version__}")
         return 0
+    from hydra._internal.utils import get_args_parser
+
+    from induction_bump.launch.task import Check, Task
+
+    parser = get_args_parser()
+    parser.error = _refuse
+    given = parser.parse_args(list(arguments))
+    command = ["bump", "train", *arguments]
+    if given.cfg in ("job", "all") and not _is_sweep(given):  # Hydra shows whatever can be composed, runs or not
+        alone = {"cfg": None, "package": None, "resolve": False, "overrides": [*given.overrides, "hydra.mode=RUN"]}
+        check = Check(os.environ, command)
+        _start(check, argparse.Namespace(**{**vars(given), **alone}))
+        _refuse_what_cannot_run(check.outcomes)
+    task = Task(os.environ, command)
+    stopped = _start(task, given)
+    return _conclude(task.outcomes) if stopped is None else stopped
+
+
+def _start(task: "Task", given: argparse.Namespace) -> int | None:
+    """Let Hydra compose and call `task`; returns an exit code where it was stopped before a worker could be asked to.
+
+    Raises ConfigError or CorpusError for what cannot be composed.
+    """
     import hydra
     import yaml
-    from hydra._internal.utils import get_args_parser
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -60,13 +83,8 @@ def main(arguments: Sequence[str]) -> int:
     from induction_bump.config.explain import explain
     from induction_bump.data.errors import CorpusError
     from induction_bump.launch.outcome import PREEMPTED
-    from induction_bump.launch.task import Task
 
-    parser = get_args_parser()
-    parser.error = _refuse
-    given = parser.parse_args(list(arguments))
     search_path.register()
-    task = Task(os.environ, ["bump", "train", *arguments])
     start = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
     with _called_with(_for_hydra(given)), _interrupted_by_signals():
         try:
@@ -84,15 +102,21 @@ def main(arguments: Sequence[str]) -> int:
             if task.started or isinstance(error, ConfigError | CorpusError):
                 raise
             raise ConfigError(str(error)) from None
-    return _conclude(task.outcomes)
+    return None
+
+
+def _is_sweep(given: argparse.Namespace) -> bool:
+    from induction_bump.config.overrides import selects_sweep
+
+    return given.multirun or selects_sweep(given.overrides)
 
 
 def _for_hydra(given: argparse.Namespace) -> list[str]:
     """The arguments as Hydra shall see them."""
-    from induction_bump.config.overrides import rewrite, selects_sweep
+    from induction_bump.config.overrides import rewrite
 
     flags = [f"--{name}" for name in ("resolve", "hydra-help") if getattr(given, name.replace("-", "_"))]
-    if given.multirun or selects_sweep(given.overrides):
+    if _is_sweep(given):
         flags.append("--multirun")
     for name in ("cfg", "package", "config_name", "config_dir", "info"):
         if (value := getattr(given, name)) is not None:
@@ -146,9 +170,7 @@ def _conclude(outcomes: "Sequence[Outcome]") -> int:
 
     if not outcomes:  # --cfg, --info and the like
         return 0
-    for outcome in outcomes:
-        if outcome.status == "refused" and len(outcomes) == 1:
-            raise ConfigError(outcome.message or "refused")
+    _refuse_what_cannot_run(outcomes)
     width = max(len(outcome.status) for outcome in outcomes)
     code = exit_code(outcomes)
     rank = ranks.from_environment()
@@ -159,9 +181,14 @@ def _conclude(outcomes: "Sequence[Outcome]") -> int:
         print(f"  {outcome.status:{width}}  {Path(outcome.path).name}")
     sys.stdout.flush()
     for outcome in outcomes:
-        if outcome.status in ("failed", "refused"):
+        if outcome.status in ("failed", "busy", "refused"):
             complain(f"{Path(outcome.path).name}: {outcome.message}\n{_log_of(outcome)}")
     return code
+
+
+def _refuse_what_cannot_run(outcomes: "Sequence[Outcome]") -> None:
+    if len(outcomes) == 1 and outcomes[0].status == "refused":
+        raise ConfigError(outcomes[0].message or "refused")
 
 
 def _log_of(outcome: "Outcome") -> str:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from induction_bump.config.errors import ConfigError
 from induction_bump.config.fields import all_keys, choices_at, keys_at, written
-from induction_bump.training.options import RunConfig
+from induction_bump.training.options import NAME, RunConfig
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 _SHOWN = 2
 _DEFAULT_STUDY = "default"
+PATTERNS: Mapping[str, str] = {
+    NAME: "must begin with a letter or digit, and go on with letters, digits, '.', '_' and '-'",
+    "^[sf]*$": "must be made of s (self-attention) and f (feed-forward)",
+}
+"""What each pattern of a field allows, in words."""
 
 
 def resolve(composed: "DictConfig", choices: Mapping[str, Any] | None = None) -> RunConfig:
@@ -102,11 +107,13 @@ def _explain(error: "ErrorDetails") -> str:
         return f"{key}.name={context.get('tag', '')}: must be one of {allowed}"
     if kind == "value_error":
         message = str(context.get("error", error["msg"]))
-        leading = re.match(r"(\w+)=", message)
+        leading = re.match(r"(\w+)[\w.\[\]]*[=:]", message)
         if leading and leading[1] in keys_at(location):
             return f"{key}.{message}" if key else message
         return f"{key}: {message}" if key else message
     value = json.dumps(error["input"], ensure_ascii=False)
+    if kind == "string_pattern_mismatch":
+        return f"{key}={value}: {PATTERNS.get(context['pattern'], error['msg'])}"
     return f"{key}={value}: {error['msg'].replace('Input should', 'must')}"
 
 

@@ -2,16 +2,18 @@
 
 The hash is of everything the tokens depend on. One process builds, under a lock, into a directory beside the final one,
 and renames it when it is complete; whoever comes meanwhile waits and finds it. A builder that was killed leaves a
-partial directory, which the next one removes.
+partial directory and its lock's file, which the next one removes; one that ends leaves the shards alone.
 """
 
+import errno
 import fcntl
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from induction_bump.data.cores import available_cores
@@ -60,6 +62,10 @@ def find_or_build(options: DataOptions, cache: Path, *, progress: bool = True) -
             _build(options, content, partial, progress)
             shutil.rmtree(directory, ignore_errors=True)
             partial.rename(directory)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:  # as of an open file
+                error.filename = str(partial)
+            raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return _opened(directory, options)
@@ -84,7 +90,11 @@ def _build(options: DataOptions, content: str, directory: Path, progress: bool) 
         if options.tokenizer.name == "bpe":
             bar.say(f"training a tokenizer of {options.tokenizer.vocab_size} tokens")
             training = (text for text in documents if not is_held_out(text, share))
-            tokenizer = train_bpe(islice(training, options.tokenizer.training_documents), options.tokenizer)
+            first = list(islice(training, 1))
+            if not first:
+                _check_parts(options, training=0, held_out=sum(1 for _ in documents))
+            texts = islice(chain(first, training), options.tokenizer.training_documents)
+            tokenizer = train_bpe(texts, options.tokenizer)
         else:
             tokenizer = load_pretrained(options.tokenizer)
         info, json = describe(tokenizer, options.tokenizer.source), tokenizer.to_str()
@@ -117,12 +127,29 @@ def _check_parts(options: DataOptions, training: int, held_out: int) -> None:
 
 @contextmanager
 def _locked(path: Path, name: str, progress: bool) -> Generator[None, None, None]:
-    """Hold a lock that ends with the process, however it ends."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if progress:
-                print(f"{name}: another process is tokenising this corpus; waiting for it", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """Hold a lock that ends with the process, however it ends, and whose file goes with it where that can be."""
+    told = not progress
+    while True:
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not told:
+                    print(f"{name}: another process is tokenising this corpus; waiting for it", file=sys.stderr)
+                    told = True
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_there(path, file.fileno()):
+                continue  # its holder removed the file while we waited: others lock the one that is there now
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)  # while it is held
+            return
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

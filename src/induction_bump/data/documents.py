@@ -243,10 +243,10 @@ def _user_errors(key: str, value: Any) -> Generator[None, None, None]:
     """Turn what `datasets` raises for unreadable input into a CorpusError; a full disk stays what it is."""
     from datasets.exceptions import DatasetsError
 
-    # its own logger says in many lines what the error will say in one
-    theirs = logging.getLogger("datasets")
-    level = theirs.level
-    theirs.setLevel(logging.CRITICAL)
+    # their own loggers say in many lines what the error will say in one
+    theirs = {logger: logger.level for logger in map(logging.getLogger, ("datasets", "huggingface_hub"))}
+    for logger in theirs:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     except CorpusError:
@@ -258,4 +258,5 @@ def _user_errors(key: str, value: Any) -> Generator[None, None, None]:
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise CorpusError(f"{key}: {value(cause)} cannot be read: {reason}") from error
     finally:
-        theirs.setLevel(level)
+        for logger, level in theirs.items():
+            logger.setLevel(level)

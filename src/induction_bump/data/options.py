@@ -113,13 +113,17 @@ CorpusOptions = Annotated[
 ]
 
 
+MIN_VOCAB_SIZE = 258
+"""The least a BPE may have: BOS, the 256 bytes, and one pair of them."""
+
+
 @options
 class TokenizerOptions:
     """How text becomes tokens; synthetic corpora have their own."""
 
     name: Literal["bpe", "pretrained"] = "bpe"
     """`bpe` trains a byte-level BPE on the corpus; `pretrained` takes one as it is."""
-    vocab_size: Annotated[int, Field(ge=258)] = 2048
+    vocab_size: Annotated[int, Field(ge=MIN_VOCAB_SIZE)] = 2048
     """Size of a trained BPE, special tokens among it."""
     source: str | None = None
     """Of a pretrained tokenizer: its name on the hub or a `tokenizer.json`."""

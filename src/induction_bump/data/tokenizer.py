@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.fingerprint import tokenizer_file
-from induction_bump.data.options import TokenizerOptions
+from induction_bump.data.options import MIN_VOCAB_SIZE, TokenizerOptions
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -58,6 +58,8 @@ def train_bpe(texts: Iterable[str], options: TokenizerOptions) -> "Tokenizer":
     )
     tokenizer.train_from_iterator(texts, trainer)
     given = tokenizer.get_vocab_size()
+    if given < MIN_VOCAB_SIZE:
+        raise CorpusError("data.corpus: there is too little text in it to train a tokenizer on; give more")
     if given < options.vocab_size:
         raise CorpusError(
             f"data.tokenizer.vocab_size={options.vocab_size} is more than the corpus can give: at most {given}"

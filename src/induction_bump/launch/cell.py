@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from induction_bump.config.errors import ConfigError
 from induction_bump.config.identity import directory_name, run_id
@@ -98,17 +97,25 @@ def run(config: RunConfig, environment: Mapping[str, str] = os.environ, say: Say
         check_tracking(config)
     prepare_data([config])
     if rank:
+        if rank.first:
+            say(_first_line(config, job))
         return _as_rank(job, rank)
     if is_locked(directory.path):
         say(f"{name}: another process writes it; waiting up to {worker.LOCK_SECONDS:.0f} s")
         try:
             _await_writer(directory)
         except RunBusyError as error:
-            return Outcome(job.run_id, job.path, "failed", str(error))
+            return Outcome(job.run_id, job.path, "busy", str(error))
         if is_finished(directory):
             return Outcome(job.run_id, job.path, "skipped")
-    say(f"{name}: {config.total_steps} steps, {config.total_steps * config.tokens_per_step / 1e6:.2f}M tokens")
+    say(_first_line(config, job))
     return _in_workers(replace(job, launcher=str(Watched.this())), config, environment)
+
+
+def _first_line(config: RunConfig, job: Job) -> str:
+    length = f"{config.total_steps} steps, {config.total_steps * config.tokens_per_step / 1e6:.2f}M tokens"
+    page = f"; to watch it, open {Path(job.path) / 'report.html'}" if config.report.live else ""
+    return f"{Path(job.path).name}: {length}{page}"
 
 
 def _as_rank(job: Job, rank: Rank) -> Outcome:
@@ -124,11 +131,7 @@ def _in_workers(job: Job, config: RunConfig, environment: Mapping[str, str]) -> 
     with tempfile.TemporaryDirectory(prefix="bump-", dir=shared) as private:
         code = workers.run(job, config.devices.count, Path(private), environment)
         left = note.find(Path(private))
-    if left:
-        ending: Literal["refused", "failed"] = "refused" if left.code == 2 else "failed"
-        outcome = Outcome(job.run_id, job.path, ending, left.message)
-    else:
-        outcome = _from_records(job, code)
+    outcome = Outcome(job.run_id, job.path, left.status, left.message) if left else _from_records(job, code)
     return outcome if outcome.recorded else _record(outcome)
 
 

@@ -232,7 +232,7 @@ def _mirror(run: RunDirectory, over: threading.Event, warn: Callable[[str], None
 
 
 def _report_options(run: RunDirectory) -> ReportOptions:
-    return ReportOptions(**(run.config.get("report") or {}))
+    return run.typed(ReportOptions, "report")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a worker has to tell its launcher where `run.json` cannot: that it refused to start, or could not write.
+"""What a worker has to tell its launcher where `run.json` cannot: that it did not start, or could not write.
 
 The first note counts. Workers that find one end too, so that no rank waits for another that has given up.
 """
@@ -6,6 +6,8 @@ The first note counts. Workers that find one end too, so that no rank waits for 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from induction_bump.launch.outcome import Ending
 
 _NAME = "note"
 
@@ -16,8 +18,8 @@ class Note:
 
     message: str
     """One or two lines."""
-    code: int = 1
-    """Exit code of `bump train`: 1 a failure, 2 a user's mistake that was found before anything was written."""
+    status: Ending = "failed"
+    """What became of the run, so far as this worker is concerned."""
 
     def leave(self, directory: Path) -> None:
         """Write it, unless another worker was first."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Ending = Literal["finished", "skipped", "preempted", "failed", "refused", "waiting"]
+Ending = Literal["finished", "skipped", "preempted", "failed", "refused", "busy", "waiting"]
 
 PREEMPTED = 75
 """Exit code that tells a scheduler to try again."""
@@ -14,6 +14,7 @@ _CODES: dict[Ending, int] = {
     "finished": 0,
     "skipped": 0,
     "failed": 1,
+    "busy": 1,
     "refused": 2,
     "preempted": PREEMPTED,
     "waiting": PREEMPTED,
@@ -28,9 +29,10 @@ class Outcome:
     path: str
     """The run's directory, absolute."""
     status: Ending
-    """`skipped`: it was finished before; `refused`: a user's mistake; `waiting`: a stop came before its turn."""
+    """`skipped`: it was finished before; `refused`: a user's mistake; `busy`: another process trains it; `waiting`: a
+    stop came before its turn."""
     message: str | None = None
-    """Why it failed or was refused, in one or two lines."""
+    """Why it failed, was refused or not begun, in one or two lines."""
     recorded: bool = False
     """Whether `run.json` says so already."""
 

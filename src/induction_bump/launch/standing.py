@@ -14,8 +14,7 @@ def refuse_other_run(run: RunDirectory, job: Job) -> None:
     if not run.exists:
         return
     try:
-        info = run.info
-        found = run_id(load(run.config), info.hashes.get("corpus", ""))
+        info, found = run.info, _id_of_config(run)
     except (RecordsError, ConfigError, CorpusError) as error:
         raise ConfigError(
             f"{run.path}: cannot tell which run this is, so nothing is written there; move it away\n{_first(error)}"
@@ -25,6 +24,27 @@ def refuse_other_run(run: RunDirectory, job: Job) -> None:
             f"{run.path}: belongs to another config (run {info.run_id}, its config.yaml is run {found}, "
             f"this one is {job.run_id}); move it away or choose another name= or study="
         )
+
+
+def refuse_edited_config(run: RunDirectory) -> None:
+    """Raises RecordsError where config.yaml is not what the run was: what is there does not belong to it.
+
+    Raises CorpusError where the tokenizer that it names is not there any more.
+    """
+    where, info = run.path / "config.yaml", run.info
+    try:
+        found = _id_of_config(run)
+    except ConfigError as error:
+        raise RecordsError(f"{where}: {error}") from None
+    if found != info.run_id:
+        raise RecordsError(
+            f"{where}: was changed after the run began: it is the config of run {found}, and this is run "
+            f"{info.run_id}; change it back"
+        )
+
+
+def _id_of_config(run: RunDirectory) -> str:
+    return run_id(load(run.config), run.info.hashes.get("corpus", ""))
 
 
 def _first(error: Exception) -> str:

@@ -47,3 +47,10 @@ class Task:
             return cell.run(config, self.environment)
         except (OSError, RecordsError) as error:  # of this run alone, perhaps: the other cells of a sweep go on
             return Outcome("", str(cell.study_directory(config) / slug(config)), "failed", explain_failure(error))
+
+
+class Check(Task):
+    """Takes what was composed to the point at which a run would start."""
+
+    def _run(self, config: RunConfig) -> Outcome:
+        return Outcome("", "", "waiting")

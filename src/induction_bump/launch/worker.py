@@ -45,7 +45,7 @@ def main() -> int:
     _end_with_others(directory)
     outcome = work(job, ranks.from_environment())
     if outcome.code and not outcome.recorded:
-        note.Note(outcome.message or outcome.status, outcome.code).leave(directory)
+        note.Note(outcome.message or outcome.status, outcome.status).leave(directory)
     return 0
 
 
@@ -65,7 +65,7 @@ def work(job: Job, rank: Rank | None) -> Outcome:
     except (ConfigError, CorpusError) as error:
         return Outcome(job.run_id, job.path, "refused", str(error))
     except RunBusyError as error:
-        return Outcome(job.run_id, job.path, "failed", str(error))
+        return Outcome(job.run_id, job.path, "busy", str(error))
     except Exception as error:
         return Outcome(job.run_id, job.path, "failed", explain_failure(error))
 

@@ -20,22 +20,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from induction_bump.locate.crossing import Crossing, first_at_least
 from induction_bump.locate.formats import format_tokens
 from induction_bump.locate.heads import (
     Head,
     HeadChange,
-    attention_layers,
     counted_heads,
     head_scores,
     previous_token_heads,
 )
 from induction_bump.locate.options import LocateOptions
 from induction_bump.locate.plateau import Scores, first_departure
-from induction_bump.options import parse
+from induction_bump.model.options import ModelOptions
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.schema import RecordsError
 
@@ -92,7 +89,7 @@ class _NotApplicableError(Exception):
 def find_events(run: RunDirectory) -> list[Event]:
     """All events of a run, in the order of `EVENTS`, from what is committed so far.
 
-    Raises RecordsError where the records or the run's `locate` section cannot be read.
+    Raises RecordsError where the records, or the sections `model` and `locate` of the run's config, cannot be read.
     """
     reading = _Reading(run)
     searches: dict[str, Callable[[], Event]] = {
@@ -119,8 +116,8 @@ class _Reading:
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
-        self.config = run.config
-        self.options = _options(run, self.config)
+        self.model = run.typed(ModelOptions, "model")
+        self.options = run.typed(LocateOptions, "locate")
         self.info = run.info
         self.ended = run.status == "finished"
         self.scalars: pd.DataFrame = run.table("scalars").to_pandas()
@@ -134,33 +131,21 @@ class _Reading:
         return rows
 
 
-def _options(run: RunDirectory, config: dict[str, object]) -> LocateOptions:
-    section = config.get("locate") or {}
-    if not isinstance(section, dict):
-        raise RecordsError(f"{run.path / 'config.yaml'}: locate is not a mapping")
-    try:
-        return parse(LocateOptions, section)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["locate", *map(str, first["loc"])])
-        raise RecordsError(f"{run.path / 'config.yaml'}: {where}: {first['msg']}") from None
-
-
 def _previous_token(reading: _Reading) -> Event:
-    heads = previous_token_heads(reading.config)
-    if not heads and attention_layers(reading.config) == 1 and counted_heads(reading.config):
+    heads = previous_token_heads(reading.model)
+    if not heads and reading.model.n_attention == 1 and counted_heads(reading.model):
         raise _NotApplicableError("one attention layer: no later one reads its heads")
     return _best_head(reading, "previous_token", "previous_token", heads, 0.0)
 
 
 def _prefix_matching(reading: _Reading, event: str, at_least: float) -> Event:
-    return _best_head(reading, event, "prefix_matching", counted_heads(reading.config), at_least)
+    return _best_head(reading, event, "prefix_matching", counted_heads(reading.model), at_least)
 
 
 def _best_head(reading: _Reading, event: str, measure: str, heads: frozenset[Head], at_least: float) -> Event:
     if not heads:
-        layers = attention_layers(reading.config)
-        raise _NotApplicableError("every head that counts has a clamp" if layers else "no attention layer")
+        clamped = reading.model.n_attention
+        raise _NotApplicableError("every head that counts has a clamp" if clamped else "no attention layer")
     options, null99 = reading.options, float(reading.scalar(f"null99/{measure}")["value"].iloc[0])
     scores = head_scores(reading.heads, measure).only(heads)
     if not scores.heads:
@@ -241,10 +226,14 @@ def _icl_scores(reading: _Reading) -> tuple[Scores, npt.NDArray[np.int64]]:
 
 def _documents(run: RunDirectory, examples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The document of each example; each its own where the run does not say."""
-    file = run.path / "probes.parquet"
-    if not file.is_file():
+    probes = run.probes()
+    if probes is None:
         return examples
-    return pq.read_table(file).to_pandas().set_index("example")["document"].reindex(examples).to_numpy(np.int64)
+    documents: dict[int, int] = dict(zip(*(probes.column(c).to_pylist() for c in ("example", "document")), strict=True))
+    missing = [int(example) for example in examples if int(example) not in documents]
+    if missing:
+        raise RecordsError(f"{run.path}: its probes lack example {missing[0]}, which its records have a score of")
+    return np.array([documents[int(example)] for example in examples], np.int64)
 
 
 def _out_of_warmup(reading: _Reading) -> float:
@@ -262,7 +251,7 @@ def _finite(values: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float6
 
 def _describe(heads: frozenset[Head], reading: _Reading) -> str:
     """Which heads a maximum is over, in words."""
-    if heads == counted_heads(reading.config):
+    if heads == counted_heads(reading.model):
         return "all heads"
     layers = sorted({layer for layer, _ in heads})
     return "heads of " + ", ".join(f"L{layer}" for layer in layers)

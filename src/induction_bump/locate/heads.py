@@ -1,13 +1,12 @@
 """Which heads an event counts, and which of them carry it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from induction_bump.model.options import ModelOptions
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.schema import RecordsError
 
@@ -54,28 +53,21 @@ def head_name(head: Head) -> str:
     return f"L{head[0]}H{head[1]}"
 
 
-def counted_heads(config: Mapping[str, Any]) -> frozenset[Head]:
+def counted_heads(model: ModelOptions) -> frozenset[Head]:
     """The heads whose scores events read: all that training was free to shape, so none that has a clamp."""
-    model = config["model"]
-    clamped = {(int(clamp["layer"]), int(clamp["head"])) for clamp in model.get("clamps") or ()}
-    every = ((layer, head) for layer in range(attention_layers(config)) for head in range(int(model["n_heads"])))
+    clamped = {(clamp.layer, clamp.head) for clamp in model.clamps}
+    every = ((layer, head) for layer in range(model.n_attention) for head in range(model.n_heads))
     return frozenset(head for head in every if head not in clamped)
 
 
-def previous_token_heads(config: Mapping[str, Any]) -> frozenset[Head]:
+def previous_token_heads(model: ModelOptions) -> frozenset[Head]:
     """The counted heads that can serve induction by looking one token back.
 
     Their output must be read by a later attention layer; smeared keys see the token before by themselves, so there
     every layer counts.
     """
-    last = attention_layers(config) - 1
-    smeared = bool(config["model"].get("smeared_keys"))
-    return frozenset(head for head in counted_heads(config) if smeared or head[0] < last)
-
-
-def attention_layers(config: Mapping[str, Any]) -> int:
-    """Number of attention layers."""
-    return str(config["model"]["sublayers"]).count("s")
+    last = model.n_attention - 1
+    return frozenset(head for head in counted_heads(model) if model.smeared_keys or head[0] < last)
 
 
 def head_scores(heads: pd.DataFrame, measure: str) -> HeadScores:
@@ -101,9 +93,10 @@ def head_scores(heads: pd.DataFrame, measure: str) -> HeadScores:
 def best_heads(run: RunDirectory, measure: str, tokens: float | None = None) -> list[tuple[str, float]]:
     """Counted heads with their score, best first, at the last snapshot (the last up to `tokens` where that is given).
 
-    An empty list where the model has no attention. Raises RecordsError where no such snapshot was measured.
+    An empty list where the model has no attention. Raises RecordsError where no such snapshot was measured, or the
+    records cannot be read.
     """
-    allowed = counted_heads(run.config)
+    allowed = counted_heads(run.typed(ModelOptions, "model"))
     if not allowed:
         return []
     scores = head_scores(run.table("heads").to_pandas(), measure).only(allowed)

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from induction_bump.locate.events import Event, find_events
 from induction_bump.locate.formats import format_interval, format_tokens
+from induction_bump.model.options import ModelOptions
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.files import replace_atomically
-from induction_bump.records.schema import PHASE_CHANGES
+from induction_bump.records.schema import PHASE_CHANGES, RecordsError
 
 _MOST_HEADS = 4
 """Heads named in the text; the rest are counted."""
@@ -29,6 +30,7 @@ class LocatedRun:
     run: RunDirectory
     run_id: str
     status: str
+    model: ModelOptions
     tokens: int
     """At the last snapshot."""
     events: tuple[Event, ...]
@@ -44,6 +46,8 @@ class Located:
 
     path: Path
     runs: tuple[LocatedRun, ...]
+    unreadable: tuple[tuple[RunDirectory, RecordsError], ...] = ()
+    """Runs of the study whose records cannot be read, with the reason; nothing is said about their events."""
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -65,8 +69,9 @@ class Located:
 def locate(path: Path | str) -> Located:
     """Find the events of the run or study at `path` and write them there as phase_changes.parquet and .csv.
 
-    A run that is still going is read up to its last snapshot. Raises RecordsError where `path` is neither a run nor a
-    study, or its records cannot be read, and OSError where it cannot be written to.
+    A run that is still going is read up to its last snapshot. One of a study that cannot be read is left out, and named
+    in what is returned. Raises RecordsError where `path` is neither a run nor a study, or none of its runs can be read,
+    and OSError where it cannot be written to.
     """
     located = find(path)
     located.write()
@@ -75,13 +80,23 @@ def locate(path: Path | str) -> Located:
 
 def find(path: Path | str) -> Located:
     """The same as `locate`, without writing anything."""
-    return Located(Path(path), tuple(_locate_run(run) for run in find_runs(path)))
+    located: list[LocatedRun] = []
+    unreadable: list[tuple[RunDirectory, RecordsError]] = []
+    for run in find_runs(path):
+        try:
+            located.append(_locate_run(run))
+        except RecordsError as error:
+            unreadable.append((run, error))
+    if not located:
+        raise unreadable[0][1]
+    return Located(Path(path), tuple(located), tuple(unreadable))
 
 
 def _locate_run(run: RunDirectory) -> LocatedRun:
     snapshots = run.snapshots()
     tokens = snapshots[-1].tokens if snapshots else 0
-    return LocatedRun(run, run.info.run_id, run.status, tokens, tuple(find_events(run)))
+    model = run.typed(ModelOptions, "model")
+    return LocatedRun(run, run.info.run_id, run.status, model, tokens, tuple(find_events(run)))
 
 
 def _rows(runs: Iterable[LocatedRun]) -> pa.Table:

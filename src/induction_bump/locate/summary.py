@@ -36,8 +36,7 @@ def _has_bump(run: LocatedRun) -> bool:
 
 
 def _plainness(run: LocatedRun) -> tuple[bool, int]:
-    model = run.run.config["model"]
-    return not model.get("smeared_keys"), str(model["sublayers"]).count("s")
+    return not run.model.smeared_keys, run.model.n_attention
 
 
 def _compared(run: LocatedRun, name: str, reference: LocatedRun | None) -> str:
@@ -84,8 +83,7 @@ def _names(located: Located) -> dict[str, str]:
 
 
 def _describe(run: LocatedRun) -> str:
-    model = run.run.config["model"]
-    layers, feed_forward = (str(model["sublayers"]).count(kind) for kind in "sf")
+    layers = run.model.n_attention
     number = _NUMBERS[layers] if layers < len(_NUMBERS) else str(layers)
-    smeared = "smeared-keys " if model.get("smeared_keys") and layers else ""
-    return f"{smeared}{number}-layer run{' with MLPs' if feed_forward else ''}"
+    smeared = "smeared-keys " if run.model.smeared_keys and layers else ""
+    return f"{smeared}{number}-layer run{' with MLPs' if 'f' in run.model.sublayers else ''}"

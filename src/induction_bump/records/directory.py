@@ -5,25 +5,32 @@ import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
+from pydantic import ValidationError
 
+from induction_bump.options import parse
 from induction_bump.records.files import directory_that_appears_whole, made, remove_leftovers, replace_atomically
 from induction_bump.records.lock import is_locked
 from induction_bump.records.schema import (
+    PROBES,
     TABLES,
     VERSION,
     RecordsError,
     RunInfo,
+    validate_columns,
     validate_info,
     validate_table,
 )
 
 _WRITTEN_BY_TRAINING = ("snapshots", "training", "tables", "checkpoints")
+_PROBES = "probes.parquet"
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,26 @@ class RunDirectory:
             raise RecordsError(f"{where}: not a mapping")
         return values
 
+    def typed(self, schema: type[C], section: str | None = None) -> C:
+        """The config, or a section of it, as the options class that declares it; a missing section is the default one.
+
+        Raises RecordsError, in one line that names file and key, where it is not one.
+        """
+        where, config = self.path / "config.yaml", self.config
+        values = config if section is None else config.get(section) or {}
+        if not isinstance(values, dict):
+            raise RecordsError(f"{where}: {section} is not a mapping")
+        try:
+            return parse(schema, values)
+        except TypeError as error:  # a date, say, which YAML knows and options do not
+            raise RecordsError(f"{where}: {error}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, [*([section] if section else []), *first["loc"]]))
+            raise RecordsError(
+                f"{where}: {key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')}"
+            ) from None
+
     @property
     def info(self) -> RunInfo:
         """Contents of run.json, read anew. Raises RecordsError where it is missing or invalid."""
@@ -101,6 +128,14 @@ class RunDirectory:
         taken = [compacted] if compacted.is_file() else self._parts_of(name, steps)
         return _concatenated(name, [*taken, *sorted(compacted.parent.glob(f"{name}-*.parquet"))], steps)
 
+    def probes(self) -> pa.Table | None:
+        """What the examples of the held-out probe are, with the columns of `PROBES`; None where that was not kept.
+
+        Raises RecordsError for a file that does not have its layout.
+        """
+        where = self.path / _PROBES
+        return validate_columns(PROBES, _read(where), str(where)) if where.is_file() else None
+
     def _parts_of(self, name: str, steps: Collection[int] | None = None) -> list[Path]:
         """The files that training wrote, before they are compacted."""
         if name == "training":
@@ -123,7 +158,7 @@ class RunDirectory:
         for name in _WRITTEN_BY_TRAINING:
             if (self.path / name).exists():
                 shutil.rmtree(self.path / name)  # what cannot be removed must not mix with what comes
-        for name in ("phase_changes.parquet", "phase_changes.csv", "probes.parquet"):
+        for name in ("phase_changes.parquet", "phase_changes.csv", _PROBES):
             (self.path / name).unlink(missing_ok=True)
         remove_leftovers(self.path)
 
@@ -138,8 +173,9 @@ class RunDirectory:
         replace_atomically(self.path / "run.json", lambda p: p.write_text(text, encoding="utf-8"))
 
     def write_probes(self, table: pa.Table) -> None:
-        """Store what the examples of the held-out probe are."""
-        replace_atomically(self.path / "probes.parquet", lambda p: pq.write_table(table, p))
+        """Store what the examples of the held-out probe are. Raises RecordsError for other columns than `PROBES`."""
+        validate_columns(PROBES, table, f"probes of {self.path.name}")
+        replace_atomically(self.path / _PROBES, lambda p: pq.write_table(table, p))
 
     def write_snapshot(
         self, step: int, tables: Mapping[str, pa.Table], write_weights: Callable[[Path], object] | None = None
@@ -200,14 +236,17 @@ def _concatenated(name: str, files: Collection[Path], steps: Collection[int] | N
 
 
 def _read_table(name: str, path: Path, steps: Collection[int] | None) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise RecordsError(f"{path}: {str(error).splitlines()[0]}") from None
-    validate_table(name, table, str(path))
+    table = validate_table(name, _read(path), str(path))
     if steps is not None:
         table = table.filter(pc.field("step").isin(sorted(steps)))
     return table.replace_schema_metadata(None)
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise RecordsError(f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
 
 
 def find_runs(path: Path | str) -> list[RunDirectory]:

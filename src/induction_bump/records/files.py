@@ -24,35 +24,55 @@ def made(directory: Path) -> Path:
     return directory
 
 
-def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path`, then rename it into place; the old one stays until then."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+@contextmanager
+def _named_in_errors(path: Path) -> Generator[None, None, None]:
+    """Let an error of the system that does not say which file it is about be about `path`."""
     try:
-        write(aside)
-        sync(aside)
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        # what a write to an open file raises on a full disk knows no name
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
         raise
-    sync(path.parent)
+
+
+def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path`, then rename it into place; the old one stays until then.
+
+    An OSError names `path` where it names nothing itself.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _named_in_errors(path):
+        try:
+            write(aside)
+            sync(aside)
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
 
 
 @contextmanager
 def directory_that_appears_whole(path: Path) -> Generator[Path, None, None]:
-    """Give a directory beside `path` to fill; it takes the name `path` when the block ends without an error."""
+    """Give a directory beside `path` to fill; it takes the name `path` when the block ends without an error.
+
+    An OSError of the block names `path` where it names nothing itself.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        for entry in aside.iterdir():
-            sync(entry)
-        sync(aside)
-        aside.rename(path)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    sync(path.parent)
+    with _named_in_errors(path):
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+            for entry in aside.iterdir():
+                sync(entry)
+            sync(aside)
+            aside.rename(path)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        sync(path.parent)
 
 
 def remove_leftovers(directory: Path) -> None:

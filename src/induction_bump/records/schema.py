@@ -80,6 +80,17 @@ PHASE_CHANGES = pa.schema(
 )
 """What `bump locate` writes: one row an event; nulls where an event was not found."""
 
+PROBES = pa.schema(
+    [
+        pa.field("example", pa.int32(), False),
+        pa.field("position", pa.int32(), False),
+        pa.field("document", pa.int32(), False),
+        pa.field("token", pa.int32(), False),
+    ]
+)
+"""What the examples of the held-out probe are: which document each is of, and the position and token that the table
+`tokens` holds the loss of."""
+
 Status = Literal["running", "finished", "preempted", "failed"]
 
 
@@ -149,6 +160,11 @@ def validate_table(name: str, table: pa.Table, where: str) -> pa.Table:
     schema = TABLES.get(name)
     if schema is None:
         raise RecordsError(f"{where}: no table is called '{name}'; known: {', '.join(TABLES)}")
+    return validate_columns(schema, table, where)
+
+
+def validate_columns(schema: pa.Schema, table: pa.Table, where: str) -> pa.Table:
+    """The same for a table of any schema."""
     if table.schema.names != schema.names:
         raise RecordsError(f"{where}: columns {table.schema.names} instead of {schema.names}")
     for field in schema:

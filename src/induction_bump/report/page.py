@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
@@ -14,9 +14,10 @@ from typing import Any
 
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.files import replace_atomically
+from induction_bump.records.schema import RecordsError
 from induction_bump.report import events as located
 from induction_bump.report import markup
-from induction_bump.report.contents import read
+from induction_bump.report.contents import RunContents, read
 from induction_bump.report.figures import run_axes, run_figures
 from induction_bump.report.numbers import inline_json
 from induction_bump.report.study import key_of, study_axes, study_figures
@@ -36,16 +37,21 @@ _SCRIPTS = (
 )
 
 
-def write(path: Path, *, live: bool = False) -> Path:
+Unreadable = Callable[[RunDirectory, RecordsError], object]
+
+
+def write(path: Path, *, live: bool = False, unreadable: Unreadable | None = None) -> Path:
     """Write `<path>/report.html`, whole or not at all, and return it; `path` is a run or a study.
 
-    A `live` page loads itself again every ten seconds while what it shows is still running. Raises RecordsError
-    where `path` is neither, or where a file there does not have its layout.
+    Args: live, let the page load itself again every ten seconds while what it shows is still running; unreadable,
+    called for each run of a study whose records cannot be read: the page is that of the others.
+    Raises RecordsError where `path` is neither, where a file there does not have its layout (in a study, without
+    `unreadable` or where none can be read).
     """
     path = Path(path)
     runs = find_runs(path)
     is_run = RunDirectory(path).exists
-    parts = _run_page(runs[0]) if is_run else _study_page(path, runs)
+    parts = _run_page(runs[0]) if is_run else _study_page(path, runs, unreadable)
     target = path / FILE_NAME
     text = _fill(parts, live=live)
     replace_atomically(target, lambda aside: aside.write_text(text, encoding="utf-8"))
@@ -88,9 +94,19 @@ def _run_page(directory: RunDirectory) -> dict[str, Any]:
     }
 
 
-def _study_page(path: Path, directories: list[RunDirectory]) -> dict[str, Any]:
-    runs = [read(directory, everything=False) for directory in directories]
-    by_run = located.read(path, directories)
+def _study_page(path: Path, directories: list[RunDirectory], unreadable: Unreadable | None) -> dict[str, Any]:
+    runs, errors = list[RunContents](), list[RecordsError]()
+    for directory in directories:
+        try:
+            runs.append(read(directory, everything=False))
+        except RecordsError as error:
+            if unreadable is None:
+                raise
+            unreadable(directory, error)
+            errors.append(error)
+    if not runs:
+        raise errors[0]
+    by_run = located.read(path, [run.directory for run in runs])
     found = [by_run.get(run.info.run_id) for run in runs]
     links = {
         key_of(run): f"{run.directory.path.name}/{FILE_NAME}"

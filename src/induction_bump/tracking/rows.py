@@ -7,7 +7,7 @@ before the last one logged, so a step is held back until it is certain that no s
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, zip_longest
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,8 @@ def _training_after(run: RunDirectory, step: int | None) -> pa.Table:
         table = run.table("training")
     else:
         parts = sorted((run.path / "training").glob("part-*.parquet"), key=_first_step)
-        following = [*(_first_step(part) for part in parts[1:]), None]
-        wanted = [p for p, end in zip(parts, following, strict=True) if end is None or end > after + 1]
+        following = map(_first_step, parts[1:])
+        wanted = [p for p, end in zip_longest(parts, following) if end is None or end > after + 1]
         table = pa.concat_tables([TABLES["training"].empty_table(), *(_read(part) for part in wanted)])
     return table.filter(pc.field("step") > after).sort_by("step")
 

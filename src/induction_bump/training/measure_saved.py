@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,15 +21,16 @@ import pyarrow.compute as pc
 from induction_bump.data.cores import available_cores
 from induction_bump.measures.refusals import refusals
 from induction_bump.measures.registry import LABEL_COLUMNS, MEASURED_TABLES, MEASURES, VERSIONS, measure_of
-from induction_bump.options import parse
 from induction_bump.records.directory import RunDirectory, Snapshot, find_runs
 from induction_bump.records.lock import RunLock
 from induction_bump.records.schema import RecordsError
 from induction_bump.training.measured_runs import Bench, Task, choose_group, perform, prepare_worker
-from induction_bump.training.options import RunConfig
 
 COMMIT_SECONDS = 20.0
 """Longest time that rows wait for their part file."""
+
+Steps = Collection[int] | Literal["last"]
+"""Snapshots by their step; none given means all."""
 
 Progress = Callable[[int, int, str], None]
 """Called with tasks done, tasks in all, and the run that the last one belongs to."""
@@ -43,8 +45,8 @@ class Added:
     """Snapshots whose weights were read."""
     rows: int
     """Rows that were not there before."""
-    notes: tuple[str, ...]
-    """What was asked for and could not be had, each with its reason."""
+    without: Mapping[str, str]
+    """What was asked for and could not be had, with the reason."""
 
 
 def check_names(names: Collection[str]) -> None:
@@ -58,15 +60,16 @@ def measure(
     path: Path | str,
     names: Collection[str] = (),
     *,
-    steps: Collection[int] = (),
+    steps: Steps = (),
     workers: int | None = None,
     progress: Progress = lambda done, total, run: None,
 ) -> list[Added]:
     """Take measures (all, or those in `names`) of every run at `path` wherever weights were saved (or at `steps`).
 
     Rows that are there already stay as they are. Args: workers, processes; None takes one a core.
-    Raises ValueError for an unknown measure or a step without weights, RecordsError where a run's corpus or probes are
-    no longer the ones it was measured on, RunBusyError where another process writes a run.
+    Raises ValueError for an unknown measure or a step without weights, RecordsError where a run's config or weights
+    cannot be read, or its corpus or probes are no longer the ones it was measured on, RunBusyError where another
+    process writes a run.
     """
     check_names(names)
     wanted = set(names) or set(VERSIONS)
@@ -130,13 +133,14 @@ class _Plan:
     rows: int = 0
 
     @classmethod
-    def of(cls, run: RunDirectory, names: set[str], steps: Collection[int]) -> "_Plan":
-        config = parse(RunConfig, run.config)
+    def of(cls, run: RunDirectory, names: set[str], steps: Steps) -> "_Plan":
+        snapshots = _saved(run, steps)  # a step without weights is told before anything is written
+        bench = Bench.of(run.path)
+        config = bench.config
         refused = {name: why for name, why in refusals(config.model).items() if name in names}
         wanted = names - refused.keys()
         if config.measures.repeats.repeats == 2:
             wanted -= {"prefix_matching_mean"}  # the same as prefix_matching, and not recorded
-        bench = Bench.of(run.path)
         _check_same(run, bench.hashes, wanted)
         present = {table: _present(run.table(table), table) for table in MEASURED_TABLES}
         group, postponed = None, dict[str, str]()
@@ -146,7 +150,7 @@ class _Plan:
                 postponed["group_ablation"] = reason
                 wanted -= {"group_ablation"}
         tasks = []
-        for snapshot in _saved(run, steps):
+        for snapshot in snapshots:
             missing = {
                 name
                 for name in wanted
@@ -173,8 +177,7 @@ class _Plan:
         self._commit()
         if self.refused:
             self.run.update(not_applicable={**self.run.info.not_applicable, **self.refused})
-        notes = tuple(f"{name}: {reason}" for name, reason in sorted((self.refused | self.postponed).items()))
-        return Added(self.run.path.name, len(self.tasks), self.rows, notes)
+        return Added(self.run.path.name, len(self.tasks), self.rows, self.refused | self.postponed)
 
     def _commit(self) -> None:
         self.committed = time.monotonic()
@@ -192,9 +195,11 @@ class _Plan:
         self.waiting = {}
 
 
-def _saved(run: RunDirectory, steps: Collection[int]) -> list[Snapshot]:
-    """Snapshots with weights, all or those at some steps. Raises ValueError for a step without any."""
+def _saved(run: RunDirectory, steps: Steps) -> list[Snapshot]:
+    """Snapshots with weights: all, those at some steps, or the last one. Raises ValueError for a step without any."""
     saved = [s for s in run.snapshots() if (s.path / "weights.safetensors").is_file()]
+    if steps == "last":
+        return saved[-1:]
     there = {s.step for s in saved}
     if unknown := sorted(set(steps) - there):
         listed = ", ".join(map(str, sorted(there))) or "none"

@@ -19,7 +19,6 @@ from induction_bump.measures.null import null99
 from induction_bump.measures.probes import Probes
 from induction_bump.measures.take import take
 from induction_bump.model.transformer import Transformer
-from induction_bump.options import parse
 from induction_bump.records.directory import RunDirectory
 from induction_bump.training.measured_tables import add_nulls, group_rows, tables_of
 from induction_bump.training.options import RunConfig
@@ -71,8 +70,8 @@ class Bench:
 
     @cached_property
     def config(self) -> RunConfig:
-        """Its config, checked."""
-        return parse(RunConfig, self.run.config)
+        """Its config, checked. Raises RecordsError for one that no run can have."""
+        return self.run.typed(RunConfig)
 
     @cached_property
     def cache(self) -> Path:

@@ -23,6 +23,9 @@ from induction_bump.report.options import ReportOptions
 from induction_bump.tracking.options import TrackingOptions
 from induction_bump.training.schedule import Duration, Length, Schedule
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a study or a run may be called, since directories are."""
+
 
 @options
 class TrainingOptions:
@@ -60,7 +63,7 @@ class TrainingOptions:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas={list(self.betas)} must lie in [0, 1)")
         if self.length.value < 1:
-            raise ValueError("length must be at least one step")
+            raise ValueError(f"length={self.length} must be at least one step")
         return self
 
 
@@ -86,16 +89,25 @@ class ScheduleOptions:
     """Listed moments."""
 
     def resolve(self, last: int, tokens_per_step: int) -> Schedule:
-        """The schedule in steps. Raises ValueError for a moment after `last`."""
+        """The schedule in steps. Raises ValueError, which begins with the key, for a moment after `last`."""
         schedule = Schedule((), last)
         if self.log:
-            schedule |= Schedule.log_spaced(self.log.start.steps(tokens_per_step), last, self.log.count)
+            start = self.log.start.steps(tokens_per_step)
+            if not 1 <= start <= last:
+                raise ValueError(f"log.start={self.log.start} must lie within the {last} steps of the training")
+            schedule |= Schedule.log_spaced(start, last, self.log.count)
         if self.every:
             every = self.every.steps(tokens_per_step)
+            if every < 1:
+                raise ValueError(f"every={self.every} must be at least one step")
             if every > last:
                 raise ValueError(f"every={self.every} is longer than the {last} steps of the training")
             schedule |= Schedule.linear(every, last)
-        return schedule | Schedule((moment.steps(tokens_per_step) for moment in self.at), last)
+        at = [moment.steps(tokens_per_step) for moment in self.at]
+        for i, step in enumerate(at):
+            if step > last:
+                raise ValueError(f"at[{i}]={self.at[i]} lies past the {last} steps of the training")
+        return schedule | Schedule(at, last)
 
 
 @options
@@ -167,9 +179,9 @@ class PathOptions:
 class RunConfig:
     """Everything there is to know about a run before it starts."""
 
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "default"
+    study: Annotated[str, Field(pattern=NAME)] = "default"
     """The runs it is compared with: its directory below paths.runs."""
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    name: Annotated[str, Field(pattern=NAME)] | None = None
     """Readable name; null derives one from the model."""
     model: ModelOptions = Field(default_factory=ModelOptions)
     data: DataOptions = Field(default_factory=DataOptions)
@@ -238,6 +250,6 @@ class RunConfig:
             try:
                 take()
             except ValueError as error:
-                raise ValueError(f"snapshots.{key}: {error}") from None
+                raise ValueError(f"snapshots.{key}.{error}") from None
         self.devices.split(self.training.batch_sequences)
         return self

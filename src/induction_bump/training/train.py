@@ -147,7 +147,8 @@ def accelerator_of(devices: DeviceOptions) -> str:
 
 def quiet_lightning() -> None:
     """Keep Lightning's advertisements out of a run's output; its warnings that are right for us stay."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # batches are functions of their index and cost under 2 % of a step
         ".*GPU available but not used.*",

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from induction_bump.model.transformer import Transformer
+from induction_bump.records.schema import RecordsError
 
 
 def save_weights(model: Transformer, path: Path) -> None:
@@ -25,5 +26,10 @@ def save_weights(model: Transformer, path: Path) -> None:
 
 
 def load_weights(model: Transformer, path: Path) -> None:
-    """Read them back. Raises RuntimeError where names or shapes are not the model's."""
-    model.load_state_dict(load_file(path))
+    """Read them back. Raises RecordsError, in one line that names `path`, where they are damaged or another model's."""
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # load_state_dict puts each parameter that does not fit on a line of its own, below a heading
+        lines = str(error).strip().splitlines()
+        raise RecordsError(f"{path}: {' '.join(line.strip() for line in lines[:2])}") from None
