@@ -13,12 +13,13 @@ BIN := .venv/bin
 export PIP_CONSTRAINT = $(CURDIR)/.venv/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help bump test test-slow check format benchmarks clean
+.PHONY: help bump test test-slow test-transformer-lens check format benchmarks clean
 
 help:
 	@echo 'make bump        train three small models, locate the induction bump, draw the report (4 minutes)'
 	@echo 'make test        style, types and the tests that do not take minutes'
 	@echo 'make test-slow   tests that take minutes'
+	@echo 'make test-transformer-lens  comparisons with TransformerLens, which it installs'
 	@echo 'make check       style, types and the direction of imports'
 	@echo 'make benchmarks  speed and memory, as tables'
 	@echo 'make clean       remove the environment'
@@ -59,6 +60,10 @@ test: check
 test-slow: .venv/ready-to-test
 	$(BIN)/pytest -m slow
 
+test-transformer-lens: .venv/ready-to-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .venv/constraints.txt -e '.[transformer-lens]'
+	$(BIN)/pytest -m transformer_lens
+
 format: .venv/ready-to-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -66,6 +71,7 @@ format: .venv/ready-to-test
 benchmarks: .venv/ready
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/measures.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/loading.py --tokenise
 	$(BIN)/bump train -m +sweeps=quickstart

@@ -12,7 +12,7 @@ from induction_bump.cli import main as cli
 from tests.records.make import make_run
 
 
-@pytest.mark.parametrize("command", ["train", "locate", "report", "measure", "status", "track"])
+@pytest.mark.parametrize("command", ["train", "locate", "report", "measure", "status", "track", "export"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code = cli.main([command, "--help"])

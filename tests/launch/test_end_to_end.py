@@ -122,6 +122,7 @@ def test_torchruns_ranks_are_the_ranks_of_one_run(tmp_path: Path) -> None:
     assert done.stdout.count("study ") == 1
 
 
+@pytest.mark.slow
 def test_a_second_caller_waits_and_then_names_the_writer(tmp_path: Path) -> None:
     process = start(tmp_path, *ENDLESS)
     began = time.monotonic()
