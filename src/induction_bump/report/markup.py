@@ -163,15 +163,21 @@ def study_table(
             name = f'<a href="{escape(quote(link))}">{name}</a>'
         dash = {"solid": "solid", "dot": "dotted"}.get(entry["dash"], "dashed")
         swatch = f'<span class="swatch" style="--color:var({entry["color"]});--dash:{dash}"></span>'
-        settings = "".join(f"<td>{escape(column[place])}</td>" for column in differing.values())
-        cells = "".join(_cell(events, event) for event in names)
-        numbers = "".join(f"<td>{_number(value) or _ABSENT}</td>" for value in final_values(run))
         why = (
             f'<div class="why">{escape(run.info.message)}</div>' if run.status == "failed" and run.info.message else ""
         )
-        rows.append(
-            f'<tr><th scope="row">{swatch}{name}</th><td>{pill(run.status)}{why}</td>{cells}{numbers}{settings}</tr>'
+        cells = [
+            f"<td>{pill(run.status)}{why}</td>",
+            *(_cell(events, event) for event in names),
+            *(f"<td>{_number(value) or _ABSENT}</td>" for value in final_values(run)),
+            *(f"<td>{escape(column[place])}</td>" for column in differing.values()),
+        ]
+        # On a phone, where a row is a list, each cell says what it is.
+        labelled = (
+            cell.replace("<td", f'<td data-label="{escape(head)}"', 1)
+            for head, cell in zip(heads[1:], cells, strict=True)
         )
+        rows.append(f'<tr><th scope="row">{swatch}{name}</th>{"".join(labelled)}</tr>')
     head = "".join(f'<th scope="col">{_breakable(text)}</th>' for text in heads)
     return _table("study", head, "".join(rows), "Runs and events")
 
