@@ -36,6 +36,11 @@ def refusal(values: dict[str, Any]) -> str:
         ({"model": {"tied": 1}}, "model.tied=1: must be a valid boolean"),
         ({"model": {"norm": "batch"}}, "model.norm=\"batch\": must be 'layernorm', 'rmsnorm' or 'none'"),
         ({"model": {"d_model": 0}}, "model.d_model=0: must be greater than 0"),
+        (
+            {"model": {"clamps": [{"layer": 0, "head": 0, "kind": "first", "stregth": 3.0}]}},
+            "model.clamps[0].stregth: no such key; did you mean model.clamps[0].strength?",
+        ),
+        ({"model": {"clamps": [{"layer": 0, "head": 7, "kind": "zero"}]}}, "model.clamps: L0H7 does not exist"),
         ({"training": {"length": 2000}}, "training.length: 2000 has no unit; write 2000step or 2000tok"),
         ({"training": {"length": "2 weeks"}}, "training.length: '2 weeks' is not a duration"),
         ({"training": {"learning_rate": float("nan")}}, "training.learning_rate=NaN: must be a finite number"),

@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     for each in added:
-        print(f"{each.run}: {each.rows} rows added, from {each.snapshots} snapshots with weights")
+        added_rows = f"{each.rows} rows added, from {each.snapshots} snapshots with weights"
+        print(f"{each.run}: {added_rows if each.snapshots else 'nothing was missing'}")
         for reason in dict.fromkeys(each.without.values()):
             names = (name for name, why in sorted(each.without.items()) if why == reason)
             print(f"  without {', '.join(names)}: {reason}")

@@ -38,7 +38,7 @@ def all_keys() -> tuple[str, ...]:
     def walk(cls: type, prefix: str) -> list[str]:
         found = []
         for name, hint in _fields(cls).items():
-            inner = _members(hint)
+            inner = {} if get_origin(hint) is tuple else _members(hint)
             found.append(f"{prefix}{name}")
             for member in inner.values():
                 found += walk(member, f"{prefix}{name}.")
@@ -62,6 +62,8 @@ def _members(hint: Any) -> dict[str, type]:
     origin = get_origin(hint)
     if origin is Annotated:
         return _members(get_args(hint)[0])
+    if origin is tuple and get_args(hint)[-1] is Ellipsis:
+        return _members(get_args(hint)[0])
     if origin in (Union, UnionType):
         found = [m for arg in get_args(hint) for m in _members(arg).values()]
         if len(found) > 1:
@@ -78,6 +80,8 @@ def _walk(location: Location) -> tuple[list[str | int], type | None]:
             members = {"": members[str(part)]}
             continue
         shown.append(part)
+        if isinstance(part, int):  # an entry of a list, whose options its members are already
+            continue
         cls = members.get("") if len(members) == 1 else None
         members = _members(_fields(cls)[str(part)]) if cls and part in _fields(cls) else {}
     return shown, members.get("")
