@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from induction_bump.data import build as module
 from induction_bump.data.build import find_or_build
+from induction_bump.data.building import locked
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.options import DataOptions, PythonSourceOptions, TokenizerOptions
 from induction_bump.data.shards import Shards
@@ -140,7 +141,7 @@ def test_never_two_hold_the_lock_though_its_file_comes_and_goes(tmp_path: Path):
 
     def work() -> None:
         for _ in range(50):
-            with module._locked(path, "corpus", progress=False):
+            with locked(path):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.0005)

@@ -1,8 +1,11 @@
 """Unigram and bigram models of a corpus: against dictionaries, loops, and the maximum of the likelihood."""
 
+import errno
 import subprocess
 import sys
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import log
 from pathlib import Path
@@ -317,17 +320,42 @@ class TestCache:
         assert self.same(find_or_build(corpus, T, OPTIONS, tmp_path / "full"), ngrams)
         assert self.files(tmp_path / "full") == []
 
-    def test_two_that_build_at_once_leave_one_sound_file(
+    def test_many_that_come_at_once_count_once(
         self, corpus: MarkovCorpus, ngrams: Ngrams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        counting: list[int] = []
+
         def slow(corpus: MarkovCorpus, context: int, options: NgramOptions) -> Ngrams:
-            monkeypatch.setattr(module, "build", build)
-            find_or_build(corpus, context, options, tmp_path)  # another one was quicker
+            counting.append(1)
+            time.sleep(0.3)  # long enough for the others to come
             return build(corpus, context, options)
 
         monkeypatch.setattr(module, "build", slow)
+        with ThreadPoolExecutor(4) as pool:
+            found = [pool.submit(find_or_build, corpus, T, OPTIONS, tmp_path) for _ in range(4)]
+            assert all(self.same(each.result(), ngrams) for each in found)
+        assert counting == [1]
+        assert [path.suffix for path in self.files(tmp_path)] == [".npz"]
+
+    def test_one_that_was_killed_while_it_counted_is_followed_by_one_that_finishes(
+        self, corpus: MarkovCorpus, ngrams: Ngrams, tmp_path: Path
+    ) -> None:
+        find_or_build(corpus, T, OPTIONS, tmp_path)
+        (path,) = self.files(tmp_path)
+        path.unlink()
+        path.with_suffix(".lock").touch()  # what a killed process leaves: the file, and no lock on it
         assert self.same(find_or_build(corpus, T, OPTIONS, tmp_path), ngrams)
-        assert len(self.files(tmp_path)) == 1
+        assert self.files(tmp_path) == [path]
+
+    def test_a_file_system_without_locks_costs_time_and_not_the_run(
+        self, corpus: MarkovCorpus, ngrams: Ngrams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*arguments: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr("fcntl.flock", refuse)
+        assert self.same(find_or_build(corpus, T, OPTIONS, tmp_path), ngrams)
+        assert self.same(find_or_build(corpus, T, OPTIONS, tmp_path), ngrams)
 
 
 def test_counting_needs_no_torch() -> None:

@@ -6,16 +6,12 @@ partial directory and its lock's file, which the next one removes; one that ends
 """
 
 import errno
-import fcntl
 import logging
-import os
 import shutil
-import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 
+from induction_bump.data.building import locked
 from induction_bump.data.cores import available_cores
 from induction_bump.data.documents import open_documents
 from induction_bump.data.errors import CorpusError
@@ -50,7 +46,8 @@ def find_or_build(options: DataOptions, cache: Path, *, progress: bool = True) -
         except DamagedShards as error:
             log.warning("%s; it is built again", error)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(directory.with_suffix(".lock"), options.corpus.name, progress):
+    waiting = f"{options.corpus.name}: another process is tokenising this corpus; waiting for it"
+    with locked(directory.with_suffix(".lock"), waiting if progress else None):
         try:
             return _opened(directory, options)  # made while this process waited
         except DamagedShards:
@@ -123,33 +120,3 @@ def _check_parts(options: DataOptions, training: int, held_out: int) -> None:
             f"data.held_out_share={options.held_out_share}: the {part} part of {total} documents is empty;"
             f" {change} it, or give more documents (whole documents are held out)"
         )
-
-
-@contextmanager
-def _locked(path: Path, name: str, progress: bool) -> Generator[None, None, None]:
-    """Hold a lock that ends with the process, however it ends, and whose file goes with it where that can be."""
-    told = not progress
-    while True:
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not told:
-                    print(f"{name}: another process is tokenising this corpus; waiting for it", file=sys.stderr)
-                    told = True
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_there(path, file.fileno()):
-                continue  # its holder removed the file while we waited: others lock the one that is there now
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)  # while it is held
-            return
-
-
-def _is_there(path: Path, descriptor: int) -> bool:
-    """Whether an open file is still the one of that name."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False

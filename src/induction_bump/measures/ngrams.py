@@ -13,8 +13,9 @@ derivative finds the maximum that expectation maximisation climbs to. A bucket t
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from induction_bump.data.building import locked
 from induction_bump.data.corpus import Corpus, CorpusError
 from induction_bump.measures.options import NgramOptions
 
@@ -118,14 +120,21 @@ class Ngrams:
 def find_or_build(corpus: Corpus, context: int, options: NgramOptions, cache: Path) -> Ngrams:
     """The n-gram models of a corpus, counted once and kept below `<cache>/ngrams`.
 
-    `context` is the T of windows. Processes that build at once each write the same file, whole. Raises CorpusError
-    where the corpus holds fewer than 2 held-out windows.
+    `context` is the T of windows. One process of a machine, or of several that share the cache and its locks, counts;
+    those that come meanwhile wait and find it. Raises CorpusError where the corpus holds fewer than 2 held-out windows.
     """
     path = cache / "ngrams" / f"{_key(corpus, context, options)}.npz"
     found = _stored(path, corpus.vocab_size)
-    if found is None:
-        found = build(corpus, context, options)
-        _store(found, path)
+    if found is not None:
+        return found
+    with ExitStack() as held:
+        with suppress(OSError):  # a cache that cannot be written, or has no locks, costs time, not the run
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(path.with_suffix(".lock")))
+        found = _stored(path, corpus.vocab_size)  # made while this process waited
+        if found is None:
+            found = build(corpus, context, options)
+            _store(found, path)
     return found
 
 
@@ -246,9 +255,8 @@ def _stored(path: Path, vocab_size: int) -> Ngrams | None:
 
 
 def _store(ngrams: Ngrams, path: Path) -> None:
-    with suppress(OSError):  # a cache that cannot be written costs time, not the run
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}.tmp")
+    with suppress(OSError):  # as above
+        aside = path.with_suffix(f".{socket.gethostname()}.{os.getpid()}.tmp")
         try:
             with aside.open("wb") as file:
                 np.savez(file, pairs=ngrams.pairs, counts=ngrams.counts, weights=ngrams.weights)

@@ -1,0 +1,41 @@
+"""One process builds what many want; whoever comes meanwhile waits."""
+
+import fcntl
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(path: Path, waiting: str | None = None) -> Generator[None, None, None]:
+    """Hold a lock that ends with the process, however it ends, and whose file goes with it where that can be.
+
+    Args: waiting, what to say on the terminal where another process holds it. Raises OSError where there can be no
+    such file.
+    """
+    while True:
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting:
+                    print(waiting, file=sys.stderr)
+                    waiting = None
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_there(path, file.fileno()):
+                continue  # its holder removed the file while we waited: others lock the one that is there now
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)  # while it is held
+            return
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
