@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from induction_bump.measures.batches import batches
+from induction_bump.measures.ranks import ALONE, Ranks
 from induction_bump.measures.reading import token_losses
 from induction_bump.model.transformer import Attention, Site, Tap, Transformer
 
@@ -82,16 +83,26 @@ def every_head(model: Transformer) -> list[frozenset[Head]]:
 
 
 @torch.no_grad()
-def mean_z(model: Transformer, tokens: npt.NDArray[np.int64]) -> dict[int, Float[Tensor, "T H K"]]:
-    """By layer: what each head mixes, averaged over N × (T + 1) tokens, position by position."""
-    sums: dict[int, Tensor] = {}
+def mean_z(
+    model: Transformer, tokens: npt.NDArray[np.int64], ranks: Ranks = ALONE
+) -> dict[int, Float[Tensor, "T H K"]]:
+    """By layer: what each head mixes, averaged over N × (T + 1) tokens, position by position.
 
-    def add(site: Site, z: Tensor) -> None:
-        sums[site.layer] = sums.get(site.layer, 0) + z.sum(0)
+    Each of `ranks` sums over a share of the examples.
+    """
 
-    for windows in batches(model, tokens, patterns=False):
-        model.run(model.embed(windows[:, :-1]), Tap(frozenset({"z"}), add), stop=_after_last_attention(model))
-    return {layer: total / len(tokens) for layer, total in sums.items()}
+    def of_share(here: slice) -> dict[int, npt.NDArray[np.float32]]:
+        sums: dict[int, Tensor] = {}
+
+        def add(site: Site, z: Tensor) -> None:
+            sums[site.layer] = sums.get(site.layer, 0) + z.sum(0)
+
+        for windows in batches(model, tokens[here], patterns=False):
+            model.run(model.embed(windows[:, :-1]), Tap(frozenset({"z"}), add), stop=_after_last_attention(model))
+        return {layer: z.cpu().numpy() for layer, z in sums.items()}
+
+    totals = ranks.total(len(tokens), of_share)
+    return {layer: torch.from_numpy(total).to(model.W_E.device) / len(tokens) for layer, total in totals.items()}
 
 
 @dataclass

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from induction_bump.measures.batches import batches
 from induction_bump.measures.folding import Head, fold_into
+from induction_bump.measures.ranks import ALONE, Ranks
 from induction_bump.measures.statistics import Estimate, NotFiniteError, clustered_mean
 from induction_bump.model.transformer import Site, Tap, Transformer
 
@@ -32,7 +33,7 @@ class CopyingLogit:
 
 
 @torch.no_grad()
-def copying_logit(model: Transformer, tokens: npt.NDArray[np.int64]) -> CopyingLogit:
+def copying_logit(model: Transformer, tokens: npt.NDArray[np.int64], ranks: Ranks = ALONE) -> CopyingLogit:
     """4s − 1 for the share s of what a head raises that falls on the tokens it attends to (O22).
 
     tokens: N × (1 + n), BOS and a sample of n distinct tokens. For every query i = 1 … n: the head's direct
@@ -41,7 +42,7 @@ def copying_logit(model: Transformer, tokens: npt.NDArray[np.int64]) -> CopyingL
     attended tokens and Σ = Σ_{j=1…i} A_ij Σ_{u ≠ t_j} r[u] that on the sample's others; BOS is attended to and is no
     part of the sample. s is the mean of a/(a + Σ), which the norm's positive scale does not change, over the queries
     with a + Σ > 0, attention or raise that float32 can hardly tell from 0 counting as 0. Standard errors are over
-    sequences.
+    sequences, of which each of `ranks` reads a share.
 
     Raises NotFiniteError for a model whose activations are not finite, ValueError for sequences in which a token comes
     twice.
@@ -54,14 +55,19 @@ def copying_logit(model: Transformer, tokens: npt.NDArray[np.int64]) -> CopyingL
     unembedding = fold_into(model.norm, model.unembedding.T)  # (V, D)
     mean = unembedding.mean(0)
     last = max(sublayer.sublayer for sublayer in model.attention_sublayers())
-    sums: list[Tensor] = []
-    counts: list[Tensor] = []
-    for batch in batches(model, tokens):
-        reader = _Reader(model, unembedding[batch[:, 1:]] - mean, [], [], [])
-        model.run(model.embed(batch), Tap(frozenset({"pattern", "z"}), reader.at), stop=last + 1)
-        sums.append(torch.stack(reader.sums, dim=1).cpu())
-        counts.append(torch.stack(reader.counts, dim=1).cpu())
-    return _summary(torch.cat(sums).double().numpy(), torch.cat(counts).double().numpy(), tokens.shape[1] - 1)
+
+    def of_share(here: slice) -> dict[str, npt.NDArray[np.float64]]:
+        sums: list[Tensor] = []
+        counts: list[Tensor] = []
+        for batch in batches(model, tokens[here]):
+            reader = _Reader(model, unembedding[batch[:, 1:]] - mean, [], [], [])
+            model.run(model.embed(batch), Tap(frozenset({"pattern", "z"}), reader.at), stop=last + 1)
+            sums.append(torch.stack(reader.sums, dim=1).cpu())
+            counts.append(torch.stack(reader.counts, dim=1).cpu())
+        return {"sums": torch.cat(sums).double().numpy(), "counts": torch.cat(counts).double().numpy()}
+
+    found = ranks.whole(len(tokens), of_share)
+    return _summary(found["sums"], found["counts"], tokens.shape[1] - 1)
 
 
 @dataclass(frozen=True)

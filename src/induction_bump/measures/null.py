@@ -3,15 +3,19 @@
 import hashlib
 import json
 import os
+import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from induction_bump.measures.options import NullOptions
 from induction_bump.measures.probes import Probes
+from induction_bump.measures.ranks import ALONE, Ranks
 from induction_bump.measures.reading import read
 from induction_bump.measures.registry import VERSIONS
 from induction_bump.model import init
@@ -30,11 +34,14 @@ def null99(
     options: NullOptions,
     cache: Path,
     device: torch.device | str = "cpu",
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """99th percentile, over fresh initialisations, of the maximum over heads: score → value; {} without heads.
 
     Heads with a clamp do not count: what they score is the clamp's doing, trained or not.
-    Computed once per architecture, probe and number of initialisations, and kept in `cache`.
+    Computed once per architecture, probe and number of initialisations, and kept in the `cache` of rank 0, which alone
+    decides whether it is there: caches of several machines may differ. Each of `ranks` takes some of the
+    initialisations.
     """
     if not free_heads(model):
         return {}
@@ -42,18 +49,28 @@ def null99(
     read_on = [probes.held_out.hash, probes.repeats.hash]
     key = [asdict(model), init.VERSION, vocab_size, context, read_on, asdict(options), versions]
     path = cache / "nulls" / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]}.json"
-    if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
-    maxima = np.array(
-        [_maxima(model, vocab_size, context, probes, options, i, device) for i in range(options.initialisations)]
-    )
-    values = {name: float(v) for name, v in zip(SCORES, np.quantile(maxima, 0.99, axis=0), strict=True)}
+
+    def maxima(here: slice) -> dict[str, npt.NDArray[np.float64]]:
+        numbers = range(options.initialisations)[here]
+        return {"": np.array([_maxima(model, vocab_size, context, probes, options, i, device) for i in numbers])}
+
+    with ranks.failing_together():
+        known = ranks.from_first(lambda: json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None)
+        if known is not None:
+            return known
+        found = ranks.whole(options.initialisations, maxima)[""]
+        values = {name: float(v) for name, v in zip(SCORES, np.quantile(found, 0.99, axis=0), strict=True)}
+        if ranks.rank == 0:
+            _store(values, path)
+    return values
+
+
+def _store(values: Mapping[str, float], path: Path) -> None:
     with suppress(OSError):  # a cache that cannot be written costs time, not the run
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}.tmp")
+        aside = path.with_suffix(f".{socket.gethostname()}.{os.getpid()}.tmp")  # several machines may share a cache
         aside.write_text(json.dumps(values), encoding="utf-8")
         aside.replace(path)
-    return values
 
 
 def _maxima(

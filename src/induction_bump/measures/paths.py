@@ -28,6 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from induction_bump.measures.batches import batches
+from induction_bump.measures.ranks import ALONE, Ranks
 from induction_bump.measures.reading import token_losses
 from induction_bump.measures.statistics import Estimate, clustered_mean
 from induction_bump.model.attention import mix
@@ -51,18 +52,24 @@ class Path:
 
 @torch.no_grad()
 def path_order(
-    model: Transformer, tokens: npt.NDArray[np.int64], documents: npt.NDArray[np.integer]
+    model: Transformer, tokens: npt.NDArray[np.int64], documents: npt.NDArray[np.integer], ranks: Ranks = ALONE
 ) -> dict[Path, Estimate]:
     """Losses of all orders, and where the model is attention-only the change that each path makes, in nats.
 
-    Args: tokens N × (T + 1), and the document of each of the N examples, by which standard errors are clustered.
+    Args: tokens N × (T + 1), and the document of each of the N examples, by which standard errors are clustered;
+    ranks, each of which follows the paths of a share of the examples.
     Raises NotFiniteError for losses that are not finite.
     """
-    per_example: dict[Path, list[npt.NDArray[np.float64]]] = {}
-    for windows in batches(model, tokens, patterns=True):
-        for path, losses in _of_batch(model, windows):
-            per_example.setdefault(path, []).append(losses)
-    return {path: clustered_mean(np.concatenate(parts), documents) for path, parts in per_example.items()}
+
+    def of_share(here: slice) -> dict[Path, npt.NDArray[np.float64]]:
+        per_example: dict[Path, list[npt.NDArray[np.float64]]] = {}
+        for windows in batches(model, tokens[here], patterns=True):
+            for path, losses in _of_batch(model, windows):
+                per_example.setdefault(path, []).append(losses)
+        return {path: np.concatenate(parts) for path, parts in per_example.items()}
+
+    per_example = ranks.whole(len(tokens), of_share)
+    return {path: clustered_mean(losses, documents) for path, losses in per_example.items()}
 
 
 def _of_batch(model: Transformer, windows: Tensor) -> Iterator[tuple[Path, npt.NDArray[np.float64]]]:

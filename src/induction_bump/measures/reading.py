@@ -14,6 +14,7 @@ from torch import Tensor
 
 from induction_bump.measures.heads import Lookup, head_scores
 from induction_bump.measures.ngrams import Ngrams
+from induction_bump.measures.ranks import ALONE, Ranks
 from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.model.attention import entries_of_pattern
 from induction_bump.model.transformer import Site, Tap, Transformer, next_token_losses
@@ -45,13 +46,28 @@ def read(
     *,
     losses: bool = True,
     ngrams: Ngrams | None = None,
+    ranks: Ranks = ALONE,
 ) -> Reading:
     """Run the model on N × L tokens; `lookup` says which entries of the patterns the head scores need.
 
-    `ngrams`, of the model's vocabulary, asks for `bigram_kl` beside the losses. Raises NotFiniteError where losses or
-    patterns are not finite.
+    `ngrams`, of the model's vocabulary, asks for `bigram_kl` beside the losses. Each of `ranks` runs a share of the
+    sequences, and all get the whole. Raises NotFiniteError where losses or patterns are not finite.
     """
     assert losses or ngrams is None, "the divergence from the bigram model is read off the logits of the losses"
+    found = ranks.whole(len(tokens), lambda here: _read(model, tokens[here], here.start, lookup, losses, ngrams))
+    of_losses, of_bigrams = (found.pop(name, np.empty((0, 0), np.float32)) for name in ("losses", "bigram_kl"))
+    return Reading(of_losses, found, of_bigrams)
+
+
+def _read(
+    model: Transformer,
+    tokens: npt.NDArray[np.int64],
+    first: int,
+    lookup: Lookup | None,
+    losses: bool,
+    ngrams: Ngrams | None,
+) -> dict[str, npt.NDArray[np.float32]]:
+    """What a Reading holds, of the sequences from number `first` on; what was not asked for is left out."""
     device = model.W_E.device
     size = max(1, TOKENS_AT_ONCE // tokens.shape[1])
     parts: list[Tensor] = []
@@ -62,7 +78,7 @@ def read(
     last = max((s.sublayer for s in model.attention_sublayers()), default=-1)
     for start in range(0, len(tokens), size):
         batch = torch.from_numpy(tokens[start : start + size]).to(device)
-        here = lookup.rows(start, start + len(batch), device) if lookup else None
+        here = lookup.rows(first + start, first + start + len(batch), device) if lookup else None
         found: list[dict[str, Tensor]] = []
         # the loss of t_k needs only t_0 … t_{k−1}; a lookup may query the last token too
         inputs = batch if lookup and lookup.keys.shape[1] == batch.shape[1] else batch[:, :-1]
@@ -75,11 +91,8 @@ def read(
                 divergences.append(bigrams.divergences(model, end, of_tokens, batch).cpu())
         for name in found[0] if found else ():
             scores.setdefault(name, []).append(torch.stack([layer[name] for layer in found], dim=1).cpu())
-    return Reading(
-        torch.cat(parts).numpy() if parts else np.empty((0, 0), np.float32),
-        {name: torch.cat(values).numpy() for name, values in scores.items()},
-        torch.cat(divergences).numpy() if divergences else np.empty((0, 0), np.float32),
-    )
+    arrays = {"losses": parts, "bigram_kl": divergences, **scores}
+    return {name: torch.cat(pieces).numpy() for name, pieces in arrays.items() if pieces}
 
 
 def _score_tap(model: Transformer, lookup: Lookup | None, found: list[dict[str, Tensor]]) -> Tap:

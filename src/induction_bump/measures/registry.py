@@ -25,7 +25,13 @@ class Measure:
     `afterwards` need a later snapshot to be decided on: `bump measure` takes them."""
 
 
-_LOSSES = ("reading.read", "reading.token_losses", "statistics.clustered_mean", "probes.held_out_probe")
+_LOSSES = (
+    "reading.read",
+    "reading._read",
+    "reading.token_losses",
+    "statistics.clustered_mean",
+    "probes.held_out_probe",
+)
 _HEADS = ("heads.head_scores", "statistics.clustered_mean", "probes.held_out_probe")
 _REPEATS = ("heads.repeat_lookup", "probes.repeats_probe", "probes.eligible_tokens", *_HEADS)
 _COPIES = ("losses.copy_losses", "probes.repeats_probe", "probes.eligible_tokens", *_LOSSES)
@@ -36,7 +42,7 @@ _EIGENVALUES = ("circuits._eigenvalue_ratios", *_FOLDED)
 _QK = ("circuits.qk_terms", "circuits._forms", "folding._mean_rotation", "folding._kept", *_EIGENVALUES)
 _COMPOSITION = ("composition.composition", "composition._Inner", "composition.composition_baseline", *_FOLDED)
 _COPYING = ("copying.copying_logit", "copying._Reader", "copying._shares", "copying._summary", "probes.copying_probe")
-_ABLATION = ("ablation.ablate", "ablation._end", "causal.effects", *_COPIES)
+_ABLATION = ("ablation.ablate", "ablation._end", "ablation.mean_z", "causal.effects", *_COPIES)
 _PATHS = ("paths.path_order", "paths._of_batch", "paths._terms", "paths._Frozen", *_LOSSES)
 
 MEASURES: Mapping[str, Measure] = {

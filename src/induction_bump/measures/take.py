@@ -19,6 +19,7 @@ from induction_bump.measures.ngrams import Ngrams
 from induction_bump.measures.options import MeasureOptions
 from induction_bump.measures.paths import Path, path_order
 from induction_bump.measures.probes import HeldOutProbe, Probes, RepeatsProbe
+from induction_bump.measures.ranks import ALONE, Ranks
 from induction_bump.measures.reading import Reading, read
 from induction_bump.measures.refusals import refusals
 from induction_bump.measures.registry import CHEAP
@@ -53,6 +54,7 @@ _ON_REPEATS = frozenset(
 )
 _QK = frozenset({"qk_trace", "qk_eigenvalue", "qk_trace_shifted_key"})
 _COMPOSITION: Mapping[str, CompositionKind] = {f"composition_{kind}": kind for kind in KINDS}
+_OF_WEIGHTS = frozenset({"copying_eigenvalue", "smear", *_QK, *_COMPOSITION})
 _ABLATIONS: Mapping[str, Kind] = {
     "zero_ablation": "zero",
     "mean_ablation": "mean",
@@ -100,13 +102,15 @@ def take(
     options: MeasureOptions,
     names: Collection[str] = CHEAP,
     ngrams: Ngrams | None = None,
+    ranks: Ranks = ALONE,
 ) -> Measured:
     """Take at least the measures in `names` that the model can have (`refusals`), and what comes along with them.
 
     The model is read in eval mode, in float32, and left as it was. Without `ngrams` the measures that compare with
-    them are left out.
+    them are left out. Each of `ranks`, which hold the same weights, runs a share of every probe, and all get the same
+    numbers.
 
-    Raises NotFiniteError for a model whose losses are no longer finite.
+    Raises NotFiniteError for a model whose losses are no longer finite, RankFailedError where another rank failed.
     """
     wanted = set(names) - refusals(model.options).keys()
     if ngrams is None:
@@ -114,33 +118,49 @@ def take(
     training = model.training
     model.eval()
     try:
-        measured = Measured()
-        if wanted & (_LOSSES | _AGAINST_NGRAMS):
-            _on_text(measured, model, probes.held_out, options, ngrams if wanted & _AGAINST_NGRAMS else None)
-        elif wanted & (_ATTENTION | _QK):
-            _attention_on_text(measured, read(model, *_of_text(model, probes.held_out), losses=False), probes.held_out)
-        if wanted & _ON_REPEATS:
-            _on_repeats(measured, model, probes.repeats)
-        _of_weights(measured, model, wanted)
-        if "copying_logit" in wanted:
-            found = copying_logit(model, probes.copying.tokens)
-            measured.heads |= found.heads
-            measured.scalars["copying_logit_chance"] = (found.chance, None)
-        kinds: list[Kind] = [kind for name, kind in _ABLATIONS.items() if name in wanted]
-        if kinds:
-            measured.ablations = causal.effects(model, probes, options, every_head(model), kinds)
-        if "path_order" in wanted:
-            n = options.causal.path_examples
-            measured.paths = path_order(model, probes.held_out.tokens[:n], probes.held_out.documents[:n])
+        with ranks.failing_together():
+            return _take(model, probes, options, wanted, ngrams, ranks)
     finally:
         model.train(training)
+
+
+def _take(
+    model: Transformer, probes: Probes, options: MeasureOptions, wanted: set[str], ngrams: Ngrams | None, ranks: Ranks
+) -> Measured:
+    measured, text = Measured(), probes.held_out
+    if wanted & (_LOSSES | _AGAINST_NGRAMS):
+        _on_text(measured, model, text, options, ngrams if wanted & _AGAINST_NGRAMS else None, ranks)
+    elif wanted & (_ATTENTION | _QK):
+        _attention_on_text(measured, read(model, *_of_text(model, text), losses=False, ranks=ranks), text)
+    if wanted & _ON_REPEATS:
+        _on_repeats(measured, model, probes.repeats, ranks)
+    if wanted & _OF_WEIGHTS:
+        # not split, and not done by all: it takes float64 copies of the weights, and processor time from each other
+        of_weights = ranks.from_first(lambda: _of_weights(model, wanted, measured.heads.get("previous_token", {})))
+        measured.heads |= of_weights.heads
+        measured.head_pairs, measured.left_out = of_weights.head_pairs, of_weights.left_out
+    if "copying_logit" in wanted:
+        found = copying_logit(model, probes.copying.tokens, ranks)
+        measured.heads |= found.heads
+        measured.scalars["copying_logit_chance"] = (found.chance, None)
+    kinds: list[Kind] = [kind for name, kind in _ABLATIONS.items() if name in wanted]
+    if kinds:
+        measured.ablations = causal.effects(model, probes, options, every_head(model), kinds, ranks)
+    if "path_order" in wanted:
+        n = options.causal.path_examples
+        measured.paths = path_order(model, text.tokens[:n], text.documents[:n], ranks)
     return measured
 
 
 def _on_text(
-    measured: Measured, model: Transformer, probe: HeldOutProbe, options: MeasureOptions, ngrams: Ngrams | None
+    measured: Measured,
+    model: Transformer,
+    probe: HeldOutProbe,
+    options: MeasureOptions,
+    ngrams: Ngrams | None,
+    ranks: Ranks,
 ) -> None:
-    reading = read(model, *_of_text(model, probe), ngrams=ngrams)
+    reading = read(model, *_of_text(model, probe), ngrams=ngrams, ranks=ranks)
     losses, documents = reading.losses.astype(np.float64), probe.documents
     measured.add("loss", clustered_mean(losses.mean(1), documents))
     measured.loss_by_position = clustered_mean(losses, documents)
@@ -180,9 +200,9 @@ def _against_ngrams(
         measured.add(f"{name}_gain", loss_measures.masked_gain(bigram, losses, mask, documents))
 
 
-def _on_repeats(measured: Measured, model: Transformer, probe: RepeatsProbe) -> None:
-    reading = read(model, probe.tokens, probe.lookup if model.options.n_attention else None)
-    shuffled = read(model, probe.shuffled).losses
+def _on_repeats(measured: Measured, model: Transformer, probe: RepeatsProbe, ranks: Ranks) -> None:
+    reading = read(model, probe.tokens, probe.lookup if model.options.n_attention else None, ranks=ranks)
+    shuffled = read(model, probe.shuffled, ranks=ranks).losses
     first, second = (loss_measures.copy_losses(reading.losses.astype(np.float64), probe.blocks, c) for c in (1, 2))
     permuted = loss_measures.copy_losses(shuffled.astype(np.float64), probe.blocks, 2)
     for name, per_sequence in (
@@ -197,14 +217,14 @@ def _on_repeats(measured: Measured, model: Transformer, probe: RepeatsProbe) -> 
         measured.add_heads(name, clustered_mean(values))
 
 
-def _of_weights(measured: Measured, model: Transformer, wanted: set[str]) -> None:
-    """What is read from the weights."""
+def _of_weights(model: Transformer, wanted: set[str], previous: Mapping[Head, Value]) -> Measured:
+    """What is read from the weights; `previous` holds `previous_token`, by which query-key terms are weighted."""
+    measured = Measured()
     found: dict[str, dict[Head, float]] = {}
     kinds: list[CompositionKind] = [kind for name, kind in _COMPOSITION.items() if name in wanted]
 
     def qk(folded: Folded) -> None:
         layers, heads = model.options.n_attention, model.options.n_heads
-        previous = measured.heads["previous_token"]
         weights = [[previous[layer, head][0] for head in range(heads)] for layer in range(layers)]
         found.update(circuits.qk_terms(folded, np.array(weights)))
 
@@ -224,6 +244,7 @@ def _of_weights(measured: Measured, model: Transformer, wanted: set[str]) -> Non
     if "smear" in wanted:
         found |= circuits.smear(model)
     measured.heads |= {name: {head: (value, None) for head, value in values.items()} for name, values in found.items()}
+    return measured
 
 
 def _without_degenerate_heads(model: Transformer, folded: Folded, compute: Callable[[Folded], None]) -> Iterator[str]:

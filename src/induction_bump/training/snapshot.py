@@ -11,9 +11,10 @@ import torch
 
 from induction_bump.measures.ngrams import Ngrams
 from induction_bump.measures.probes import Probes
+from induction_bump.measures.ranks import Ranks
 from induction_bump.measures.registry import CHEAP
 from induction_bump.measures.statistics import NotFiniteError
-from induction_bump.measures.take import take
+from induction_bump.measures.take import Measured, take
 from induction_bump.records.directory import RunDirectory
 from induction_bump.training.measured_tables import add_nulls, tables_of
 from induction_bump.training.options import RunConfig
@@ -25,7 +26,8 @@ from induction_bump.training.weights import save_weights
 class Snapshots(pl.Callback):
     """Measures the plain float32 module before the first update, at scheduled steps, and after the last update.
 
-    Rank 0 measures and writes; the others wait. Training rows up to the step are committed first.
+    All ranks measure together, each on its share of the probes, and rank 0 writes. Training rows up to the step are
+    committed first.
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class Snapshots(pl.Callback):
         run: RunDirectory,
         probes: Probes,
         ngrams: Ngrams,
-        null99: Callable[[torch.device], Mapping[str, float]],
+        null99: Callable[[torch.device, Ranks], Mapping[str, float]],
         training_rows: TrainingRows,
     ) -> None:
         self.config, self.run, self.probes, self.ngrams, self.null99 = config, run, probes, ngrams, null99
@@ -63,9 +65,10 @@ class Snapshots(pl.Callback):
         self._last = step
         self.training_rows.flush(trainer)  # waits for the accelerator, so that its work is not counted as ours
         began = time.perf_counter()
+        found = self._measure(pl_module.model, step) if measured else None
 
         def commit() -> None:
-            tables = self._tables(pl_module.model, step) if measured else {}
+            tables = self._tables(found, step) if found else {}
             write_weights = (lambda path: save_weights(pl_module.model, path)) if weights else None
             self.run.write_snapshot(step, tables, write_weights)
 
@@ -73,16 +76,20 @@ class Snapshots(pl.Callback):
         self.seconds += time.perf_counter() - began
         self.training_rows.restart_clock()
 
-    def _tables(self, model: Any, step: int) -> dict[str, pa.Table]:
+    def _measure(self, model: Any, step: int) -> Measured:
+        ranks = Ranks.of_group()
         try:
             with _exact_float32(model.W_E.device.type):
                 options = self.config.measures
                 names = CHEAP.union(options.expensive) if step in self.expensive_at else CHEAP
-                measured = take(model, self.probes, options, names, self.ngrams)
+                measured = take(model, self.probes, options, names, self.ngrams, ranks)
                 if step == 0:
-                    add_nulls(measured, self.null99(model.W_E.device))
+                    add_nulls(measured, self.null99(model.W_E.device, ranks))
         except NotFiniteError as error:
             raise LossNotFiniteError(f"at step {step} {error}; everything before it is kept") from None
+        return measured
+
+    def _tables(self, measured: Measured, step: int) -> dict[str, pa.Table]:
         return tables_of(measured, self.run.info.run_id, step, step * self.config.tokens_per_step)
 
 
