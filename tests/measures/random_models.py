@@ -15,9 +15,11 @@ from induction_bump.model.transformer import Transformer
 V, T = 11, 9
 
 
-def random_model(model: ModelOptions, seed: int = 0, spread: float = 0.4) -> Transformer:
+def random_model(
+    model: ModelOptions, seed: int = 0, spread: float = 0.4, vocab_size: int = V, context: int = T
+) -> Transformer:
     """Gains, biases and α are random as well: `spread` is their standard deviation, about the initial value."""
-    made = Transformer(model, V, T, seed)
+    made = Transformer(model, vocab_size, context, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in made.parameters():

@@ -71,8 +71,8 @@ class Ranks:
     def failing_together(self) -> Generator[None, None, None]:
         """Where one rank raises inside, each of them does before it leaves.
 
-        A rank raises its own error. Others raise NotFiniteError where that is what one of them raised, which all should
-        call by its name, and else RankFailedError, which says which rank raised what.
+        A rank raises its own error. Others raise that of the first rank that failed: NotFiniteError as it is, since
+        training calls it by its name, and anything else as a RankFailedError that names the rank.
         """
         if self.count == 1:
             yield
