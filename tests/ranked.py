@@ -1,4 +1,4 @@
-"""Processes that are ranks of one group, and threads that stand in for them."""
+"""Processes that are ranks of one group, threads that stand in for them, and tables that should be the same."""
 
 import multiprocessing
 import os
@@ -11,10 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from induction_bump.measures.ranks import Ranks
 
 PATIENCE = 120.0
 """Seconds after which processes are taken to wait for each other."""
+Columns = dict[str, dict[str, list[Any]]]
+"""Tables by name, as columns."""
 
 
 def in_threads(count: int, work: Callable[[Ranks], Any]) -> list[Any]:
@@ -101,3 +105,18 @@ def as_torchrun_does(rank: int, count: int, port: int) -> None:
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": 0}
     os.environ |= {name: str(value) for name, value in told.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
+
+
+def assert_same_tables(found: Columns, expected: Columns, tolerance: float) -> None:
+    """The same rows in the same order, their numbers within a tolerance."""
+    assert found.keys() == expected.keys()
+    for table, columns in expected.items():
+        assert found[table].keys() == columns.keys()
+        for name, values in columns.items():
+            if not any(isinstance(value, float) for value in values):
+                assert found[table][name] == values, (table, name)
+                continue
+            pairs = list(zip(found[table][name], values, strict=True))
+            assert all((a is None) == (b is None) for a, b in pairs)
+            there = [(a, b) for a, b in pairs if a is not None]
+            np.testing.assert_allclose(*zip(*there, strict=True), rtol=0, atol=tolerance, err_msg=f"{table} {name}")

@@ -36,7 +36,7 @@ from induction_bump.model.transformer import Transformer
 from induction_bump.training.measured_tables import tables_of
 from tests.measures.corpus import SmallCorpus
 from tests.measures.random_models import random_model
-from tests.ranked import in_group, in_processes, in_threads
+from tests.ranked import Columns, assert_same_tables, in_group, in_processes, in_threads
 
 V, T = 17, 34  # room for blocks of different lengths, 8 … 16
 CORPUS = SmallCorpus(V, T)
@@ -81,9 +81,6 @@ def model_of(name: str) -> Transformer:
 def probes_of(sizes: str) -> tuple[Probes, MeasureOptions]:
     options = options_of(SIZES[sizes])
     return Probes.draw(CORPUS, T, options), options
-
-
-Columns = dict[str, dict[str, list[Any]]]
 
 
 def measured(model: str, sizes: str, ranks: Ranks) -> Columns:
@@ -186,21 +183,6 @@ def test_every_table_of_a_snapshot_is_that_of_one_process(
     first, *others = each(found, count, case)
     assert all(repr(other) == repr(first) for other in others)  # to the last bit, and in the same order
     assert_same_tables(first, expected, 1e-5)
-
-
-def assert_same_tables(found: Columns, expected: Columns, tolerance: float) -> None:
-    """The same rows in the same order, their numbers within a tolerance."""
-    assert found.keys() == expected.keys()
-    for table, columns in expected.items():
-        assert found[table].keys() == columns.keys()
-        for name, values in columns.items():
-            if not any(isinstance(value, float) for value in values):
-                assert found[table][name] == values, (table, name)
-                continue
-            pairs = list(zip(found[table][name], values, strict=True))
-            assert all((a is None) == (b is None) for a, b in pairs)
-            there = [(a, b) for a, b in pairs if a is not None]
-            np.testing.assert_allclose(*zip(*there, strict=True), rtol=0, atol=tolerance, err_msg=f"{table} {name}")
 
 
 @pytest.mark.parametrize("model", MODELS)
