@@ -33,7 +33,19 @@ ATTENTION_ONLY = {
         ("layernorm", "rmsnorm", "none"),
         (False, True),
     )
-} | {"clamped": options(sublayers="ss", clamps=(Clamp(layer=0, head=1, kind="zero"),))}
+} | {
+    # held at zero: a head that would be read, one that would read, and one between them
+    "held-at-zero": options(
+        sublayers="sss",
+        biases=True,
+        clamps=tuple(Clamp(layer=layer, head=head, kind="zero") for layer, head in ((0, 1), (1, 0), (2, 2))),
+    ),
+    # a bias leaves a head its paths
+    "biased": options(
+        sublayers="ss",
+        clamps=(Clamp(layer=0, head=1, kind="previous", strength=3.0), Clamp(layer=1, head=2, kind="first")),
+    ),
+}
 
 
 class NaivePaths:
@@ -53,7 +65,7 @@ class NaivePaths:
             self.start = model.embed(sequence[None, :-1])[0].double()
         self.terms: dict[tuple[Head, ...], Tensor] = {}
         self.scales: list[Tensor] = []
-        silent = {(c.layer, c.head) for c in model.options.clamps}
+        silent = {(c.layer, c.head) for c in model.options.clamps if c.kind == "zero"}
         stream = self.start.clone()
         direct = self.start.clone()
         for layer in self.layers:
@@ -127,15 +139,16 @@ def test_every_path_is_the_one_that_loops_follow(name: str) -> None:
         for path, value in NaivePaths(model, sequence).rows():
             expected.setdefault(path, []).append(value)
     found = path_order(model, TOKENS, DOCUMENTS)
-    silent = {"L0H1"} if name == "clamped" else set()
-    assert {p for p in found if not silent & set(p.name.split("→"))} == set(expected)
+    silent = {f"L{c.layer}H{c.head}" for c in model.options.clamps if c.kind == "zero"}
+    of_silent = {p for p in found if silent & set(p.name.split("→"))}
+    assert found.keys() - of_silent == set(expected)
+    assert {head for p in of_silent for head in p.name.split("→") if head in silent} == silent
     for path, values in expected.items():
         assert float(found[path]) == pytest.approx(np.mean(values), abs=2e-5 * max(1, np.max(np.abs(values)))), path
         se = np.std(values, ddof=1) / np.sqrt(N)
         assert float(found[path].stderr) == pytest.approx(se, rel=1e-2, abs=1e-4), path
-    for path, estimate in found.items():
-        if silent & set(path.name.split("→")):
-            assert float(estimate) == pytest.approx(0, abs=1e-6)
+    for path in of_silent:
+        assert float(found[path]) == pytest.approx(0, abs=1e-6), path
 
 
 @pytest.mark.parametrize("name", VARIANTS)

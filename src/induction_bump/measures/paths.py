@@ -32,6 +32,7 @@ from induction_bump.measures.ranks import ALONE, Ranks
 from induction_bump.measures.reading import token_losses
 from induction_bump.measures.statistics import Estimate, clustered_mean
 from induction_bump.model.attention import mix
+from induction_bump.model.clamps import held_at_zero
 from induction_bump.model.transformer import Attention, Site, Tap, Transformer
 
 Add = Callable[["Path", str, Tensor], None]
@@ -154,11 +155,15 @@ class _Frozen:
         return self.model.run(embedded, self.tap(at)), would
 
     def read_by(self, layer: Attention, term: Float[Tensor, "B T D"]) -> Iterator[Float[Tensor, "B T D"]]:
-        """What each head of a layer writes because of one term of what it reads; biases belong to no term."""
+        """What each head of a layer writes because of one term of what it reads; biases belong to no term.
+
+        A head that a clamp holds at zero writes none of it.
+        """
         read = layer.norm.centred(term)
         if layer.norm.kind != "none":
             read = read * self.scale[layer.sublayer] * layer.norm.gain
         values = torch.einsum("btd,dhk->bthk", read, layer.W_V)
         mixed = mix(self.pattern[layer.layer], values)
+        held = held_at_zero(self.model.options).get(layer.layer, ())
         for head in range(values.shape[2]):
-            yield mixed[:, :, head] @ layer.W_O[head]
+            yield torch.zeros_like(term) if head in held else mixed[:, :, head] @ layer.W_O[head]

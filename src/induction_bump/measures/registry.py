@@ -79,7 +79,7 @@ MEASURES: Mapping[str, Measure] = {
     "zero_ablation": Measure("ablations", _ABLATION, cost="expensive"),
     "mean_ablation": Measure("ablations", ("ablation.mean_z", *_ABLATION), cost="expensive"),
     "pattern_preserving_ablation": Measure("ablations", _ABLATION, cost="expensive"),
-    "path_order": Measure("paths", _PATHS, cost="expensive"),
+    "path_order": Measure("paths", _PATHS, version=2, cost="expensive"),
     "group_ablation": Measure("ablations", ("groups.choose", "groups.matched_sets", *_ABLATION), cost="afterwards"),
 }
 """By name."""
