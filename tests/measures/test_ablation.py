@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from induction_bump.measures import ablation, batches
-from induction_bump.measures.ablation import Head, Kind, ablate, every_head, mean_z
+from induction_bump.measures.ablation import Kind, ablate, every_head, mean_z
 from induction_bump.model.options import Clamp
-from induction_bump.model.transformer import Attention, Transformer
+from induction_bump.model.transformer import Attention
+from tests.measures.naive_ablation import NaiveAblation
 from tests.measures.random_models import V, random_model
-from tests.model.naive import Patterns, naive_logits
 from tests.model.variants import VARIANTS, options
 
 N, T = 3, 6
@@ -29,38 +29,6 @@ TWO_LAYERS = {name: o for name, o in VARIANTS.items() if o.sublayers == "sfs"} |
 }
 
 
-def losses(logits: Tensor, targets: Tensor) -> Tensor:
-    return torch.stack([-logits[k].log_softmax(-1)[target] for k, target in enumerate(targets)])
-
-
-def naive_ablation(model: Transformer, group: frozenset[Head], kind: Kind) -> np.ndarray:
-    """N × T: each sequence by itself, from its first token to its last loss."""
-    tokens = torch.from_numpy(TOKENS)
-    mixed: list[dict[Head, Tensor]] = []
-    patterns: list[Patterns] = []
-    for sequence in tokens:
-        z_of, pattern_of = {}, {}
-
-        def note(layer: int, head: int, z: Tensor, pattern: Tensor, z_of=z_of, pattern_of=pattern_of) -> Tensor:
-            z_of[layer, head], pattern_of[layer, head] = z, pattern
-            return z
-
-        naive_logits(model, sequence[:-1], note)
-        mixed.append(z_of)
-        patterns.append(pattern_of)
-    rows = []
-    for n, sequence in enumerate(tokens):
-
-        def replace(layer: int, head: int, z: Tensor, pattern: Tensor) -> Tensor:
-            if (layer, head) not in group:
-                return z
-            return torch.stack([m[layer, head] for m in mixed]).mean(0) if kind == "mean" else torch.zeros_like(z)
-
-        given = patterns[n] if kind == "pattern_preserving" else None
-        rows.append(losses(naive_logits(model, sequence[:-1], replace, given), sequence[1:]))
-    return torch.stack(rows).numpy()
-
-
 @pytest.mark.parametrize("name", TWO_LAYERS)
 def test_losses_are_those_of_loops_over_sequences_and_heads(name: str) -> None:
     model = random_model(
@@ -68,9 +36,10 @@ def test_losses_are_those_of_loops_over_sequences_and_heads(name: str) -> None:
     )  # without norms activations grow, and float32's rounding with them
     groups = [frozenset({(0, 1)}), frozenset({(1, 2)}), frozenset({(0, 0), (1, 0)})]
     found = ablate(model, TOKENS, groups, KINDS)
+    naive = NaiveAblation(model, list(TOKENS))
     for group in groups:
         for kind in KINDS:
-            expected = naive_ablation(model, group, kind)
+            expected = np.stack(naive.losses(group, kind))
             np.testing.assert_allclose(
                 found.changed[kind, group], expected, atol=1e-5 * max(1, expected.max()), rtol=0, err_msg=kind
             )

@@ -100,7 +100,7 @@ def one_window(ranks: Ranks) -> list[np.ndarray]:
     model, tokens = model_of("two-layer"), probes_of("odd")[0].held_out.tokens[:1]
     with ranks.failing_together():
         read_ = read(model, tokens, probes_of("odd")[0].held_out.lookup, ngrams=NGRAMS, ranks=ranks)
-        means = mean_z(model, tokens, ranks)
+        means = mean_z(model, tokens, ranks=ranks)
     return [read_.losses, read_.bigram_kl, *read_.scores.values(), *(z.numpy() for z in means.values())]
 
 

@@ -6,7 +6,7 @@ that lies after it again:
 | kind | z_h becomes | later attention patterns |
 |---|---|---|
 | `zero` | 0 | as they come out |
-| `mean` | its mean over the examples, position by position | as they come out |
+| `mean` | its mean, position by position, over the examples that have the position | as they come out |
 | `pattern_preserving` | 0 | those of the intact model, in every later head |
 
 One pass of the intact model records z and the patterns; each ablation of a head of layer l then starts at layer l with
@@ -58,7 +58,7 @@ def ablate(
 ) -> Ablated:
     """Token losses with each group of heads ablated in each way, on N × (T + 1) tokens.
 
-    Args: means, of z for `mean`; those of these tokens are taken where it is None.
+    Args: means, of z for `mean`; those of these tokens are taken where it is None, none of which may be padding.
     Raises ValueError for a head that the model does not have, NotFiniteError for losses that are not finite.
     """
     _check(model, groups)
@@ -84,25 +84,37 @@ def every_head(model: Transformer) -> list[frozenset[Head]]:
 
 @torch.no_grad()
 def mean_z(
-    model: Transformer, tokens: npt.NDArray[np.int64], ranks: Ranks = ALONE
+    model: Transformer,
+    tokens: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.integer] | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[int, Float[Tensor, "T H K"]]:
     """By layer: what each head mixes, averaged over N × (T + 1) tokens, position by position.
 
-    Each of `ranks` sums over a share of the examples.
+    Args: lengths, N: how many of a row's tokens are a sequence, the rest being padding that has no part in the mean
+    (all T + 1 where it is None); ranks, each of which sums over a share of the examples.
+    Returns 0 at positions that no sequence has.
     """
+    lengths = np.full(len(tokens), tokens.shape[1]) if lengths is None else lengths
+    there = np.arange(tokens.shape[1] - 1) < lengths[:, None]  # N × T
 
     def of_share(here: slice) -> dict[int, npt.NDArray[np.float32]]:
         sums: dict[int, Tensor] = {}
+        counted = torch.from_numpy(there[here]).to(model.W_E.device)
+        first = 0
 
         def add(site: Site, z: Tensor) -> None:
-            sums[site.layer] = sums.get(site.layer, 0) + z.sum(0)
+            mine = counted[first : first + len(z), :, None, None]
+            sums[site.layer] = sums.get(site.layer, 0) + (z * mine).sum(0)
 
         for windows in batches(model, tokens[here], patterns=False):
             model.run(model.embed(windows[:, :-1]), Tap(frozenset({"z"}), add), stop=_after_last_attention(model))
+            first += len(windows)
         return {layer: z.cpu().numpy() for layer, z in sums.items()}
 
     totals = ranks.total(len(tokens), of_share)
-    return {layer: torch.from_numpy(total).to(model.W_E.device) / len(tokens) for layer, total in totals.items()}
+    counts = np.maximum(there.sum(0), 1)[:, None, None].astype(np.float32)
+    return {layer: torch.from_numpy(total / counts).to(model.W_E.device) for layer, total in totals.items()}
 
 
 @dataclass

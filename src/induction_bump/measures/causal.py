@@ -39,8 +39,8 @@ def effects(
 ) -> dict[Key, Effects]:
     """Ablate each group of heads in each way. Differences are paired by example, and clustered by document.
 
-    Means for the kind `mean` are taken over the sequences that the quantity is measured on. Each of `ranks` runs a
-    share of the sequences.
+    Means for the kind `mean` are taken over the sequences that the quantity is measured on, at each position over
+    those that reach it. Each of `ranks` runs a share of the sequences.
     """
     held_out, repeats = probes.held_out, probes.repeats
     n = min(options.causal.examples, len(held_out.tokens))
@@ -59,10 +59,12 @@ def effects(
         return {_COPY: copy_losses(losses.astype(np.float64), repeats.blocks[here], 2)}
 
     def per_example(
-        tokens: npt.NDArray[np.int64], summary: Callable[[Array, slice], dict[str, Array]]
+        tokens: npt.NDArray[np.int64],
+        summary: Callable[[Array, slice], dict[str, Array]],
+        lengths: npt.NDArray[np.int64] | None = None,
     ) -> dict[Key | None, dict[str, Array]]:
         """By what was ablated, None for nothing: name → N."""
-        means = mean_z(model, tokens, ranks) if "mean" in kinds else None
+        means = mean_z(model, tokens, lengths, ranks) if "mean" in kinds else None
 
         def of_share(here: slice) -> dict[tuple[Key | None, str], Array]:
             found = ablate(model, tokens[here], groups, kinds, means)
@@ -75,8 +77,8 @@ def effects(
         return by_key
 
     text = per_example(held_out.tokens[:n], on_text)
-    true = per_example(repeats.tokens, on_repeats)
-    shuffled = per_example(repeats.shuffled, on_repeats)
+    true = per_example(repeats.tokens, on_repeats, repeats.lengths)
+    shuffled = per_example(repeats.shuffled, on_repeats, repeats.lengths)
     intact, copying = text.pop(None), shuffled[None][_COPY] - true[None][_COPY]
     found: dict[Key, Effects] = {}
     for key, changed in text.items():

@@ -62,7 +62,10 @@ class HeldOutProbe:
 
 @dataclass(frozen=True)
 class RepeatsProbe:
-    """BOS, a block of distinct random tokens, and the block again; padded with BOS, which causality makes harmless."""
+    """BOS, a block of distinct random tokens, and the block again; padded with BOS up to the longest sequence's length.
+
+    Causality keeps the padding out of what comes before it, not out of means over sequences: see `lengths`.
+    """
 
     tokens: Tokens
     """N × L."""
@@ -77,6 +80,11 @@ class RepeatsProbe:
     """N × L: tokens that may be queries."""
     pool: int
     """How many tokens blocks are drawn from."""
+
+    @property
+    def lengths(self) -> Tokens:
+        """N: how many tokens each sequence has, BOS among them; what follows is padding."""
+        return 1 + self.repeats * self.blocks
 
     @cached_property
     def lookup(self) -> "Lookup":

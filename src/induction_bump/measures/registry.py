@@ -77,7 +77,7 @@ MEASURES: Mapping[str, Measure] = {
     "composition_k": Measure("head_pairs", _COMPOSITION, cost="expensive"),
     "composition_v": Measure("head_pairs", _COMPOSITION, cost="expensive"),
     "zero_ablation": Measure("ablations", _ABLATION, cost="expensive"),
-    "mean_ablation": Measure("ablations", ("ablation.mean_z", *_ABLATION), cost="expensive"),
+    "mean_ablation": Measure("ablations", ("ablation.mean_z", *_ABLATION), version=2, cost="expensive"),
     "pattern_preserving_ablation": Measure("ablations", _ABLATION, cost="expensive"),
     "path_order": Measure("paths", _PATHS, version=2, cost="expensive"),
     "group_ablation": Measure("ablations", ("groups.choose", "groups.matched_sets", *_ABLATION), cost="afterwards"),
