@@ -1,5 +1,6 @@
 """Effects of ablations: loops over sequences, positions and documents, and what must not matter."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -125,3 +126,62 @@ def test_the_change_of_the_ordered_copy_advantage_is_that_of_loops(group: frozen
     change = np.subtract(advantages(group, kind), advantages(None, kind))
     assert float(found) == pytest.approx(change.mean(), abs=1e-4)
     assert float(found.stderr) == pytest.approx(change.std(ddof=1) / np.sqrt(len(change)), abs=1e-4)
+
+
+def clustered(values: list[float], documents: list[int]) -> tuple[float, float]:
+    """The mean, and C/(C − 1) · Σ_c (Σ_{i∈c} (value_i − mean))², its root over N: the error clustered by document."""
+    mean = sum(values) / len(values)
+    squares = [
+        sum(value - mean for value, document in zip(values, documents, strict=True) if document == c) ** 2
+        for c in set(documents)
+    ]
+    c = len(squares)
+    return mean, (c / (c - 1) * sum(squares)) ** 0.5 / len(values)
+
+
+ON_TEXT: dict[str, Callable[[np.ndarray], float]] = {
+    "loss": lambda losses: sum(losses) / T,
+    "icl_score": lambda losses: losses[26 - 1] - losses[3 - 1],
+    "icl_window_score": lambda losses: (
+        sum(losses[k - 1] for k in range(21, 27)) / 6 - sum(losses[k - 1] for k in range(3, 9)) / 6
+    ),
+}
+"""Of one window's losses; loss[k] is the one at k − 1."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("group", GROUPS, ids=["one", "two"])
+def test_changes_on_text_and_their_errors_are_those_of_loops(group: frozenset[Head], kind: Kind) -> None:
+    """Paired by window and clustered by document, on the leading windows only."""
+    found = effects(model(), PROBES, OPTIONS, [group], [kind])[kind, group].quantities
+    documents = PROBES.held_out.documents[: OPTIONS.causal.examples].tolist()
+    assert len(set(documents)) < len(documents) < len(PROBES.held_out.tokens)
+    assert found.keys() == {*ON_TEXT, "ordered_copy_advantage"}
+    for name, of_window in ON_TEXT.items():
+        ablated, intact = naive("text").losses(group, kind), naive("text").intact
+        changes = [of_window(a) - of_window(b) for a, b in zip(ablated, intact, strict=True)]
+        mean, stderr = clustered(changes, documents)
+        assert abs(mean) > 1e-3
+        assert float(found[name]) == pytest.approx(mean, abs=1e-4), name
+        assert float(found[name].stderr) == pytest.approx(stderr, abs=1e-4), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_token_losses_are_at_the_position_of_each_example(kind: Kind) -> None:
+    group = GROUPS[0]
+    found = effects(model(), PROBES, OPTIONS, [group], [kind])[kind, group].token_losses
+    assert found.dtype == np.float32
+    positions = PROBES.held_out.position[: OPTIONS.causal.examples].tolist()
+    ablated = naive("text").losses(group, kind)
+    np.testing.assert_allclose(found, [row[k - 1] for row, k in zip(ablated, positions, strict=True)], atol=1e-4)
+
+
+def test_groups_and_kinds_are_told_apart() -> None:
+    """What is found for several together is what is found for each by itself."""
+    together = effects(model(), PROBES, OPTIONS, GROUPS, KINDS)
+    assert together.keys() == {(kind, group) for kind in KINDS for group in GROUPS}
+    for (kind, group), effect in together.items():
+        alone = effects(model(), PROBES, OPTIONS, [group], [kind])[kind, group]
+        np.testing.assert_allclose(effect.token_losses, alone.token_losses, rtol=0, atol=1e-5)
+        for name, estimate in alone.quantities.items():
+            assert float(effect.quantities[name]) == pytest.approx(float(estimate), abs=1e-5)
