@@ -1,7 +1,9 @@
 """Versions of measures, and that a definition does not change without its version."""
 
 import ast
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,26 +13,64 @@ from induction_bump.measures.registry import CHEAP, MEASURED_TABLES, MEASURES, m
 from induction_bump.model.options import ModelOptions
 from induction_bump.records.schema import TABLES
 from tests.measures import definitions
-from tests.measures.definitions import canonical, definition, digest_of, recorded
+from tests.measures.definitions import PACKAGE, canonical, changed_in, digest_of, parts_of, recorded
+from tests.measures.watched import Sources
+
+SOURCES = Sources(PACKAGE)
 
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_a_definition_changes_with_its_version_only(name: str) -> None:
-    noted = recorded().get(name)
+    noted, parts = recorded()["measures"].get(name), parts_of(name, SOURCES)
     assert noted, f"{name} is new: run python -m tests.measures.definitions"
     assert noted["version"] == MEASURES[name].version, (
         f"{name} has a new version: run python -m tests.measures.definitions"
     )
-    assert noted["digest"] == digest_of(name), (
-        f"what defines {name} has changed: raise its version in measures/registry.py and run "
-        "python -m tests.measures.definitions, with --same-meaning if every number stays what it was"
+    assert noted["digest"] == digest_of(parts), (
+        f"what defines {name} has changed ({', '.join(changed_in(parts)) or 'something is no part any more'}): raise "
+        "its version in measures/registry.py and run python -m tests.measures.definitions, with --same-meaning if "
+        "every number stays what it was"
     )
 
 
-def test_a_changed_definition_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = digest_of("icl_score")
-    monkeypatch.setattr(definitions, "definition", lambda name: ast.parse("def f(x):\n    return x + 1"))
-    assert digest_of("icl_score") != before
+class TestNoting:
+    """What is written down, and when."""
+
+    @pytest.fixture
+    def changed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        """A function that was another one when its measures were noted."""
+        path, name = tmp_path / "definitions.json", "measures.losses.per_example_icl_score"
+        noted = recorded()
+        noted["parts"][name] = "0" * 16
+        for measure in MEASURES:
+            if name in parts_of(measure, SOURCES):
+                noted["measures"][measure]["digest"] = "0" * 16
+        path.write_text(json.dumps(noted), encoding="utf-8")
+        monkeypatch.setattr(definitions, "RECORDED", path)
+        return name
+
+    def test_without_a_new_version_a_change_stays_one(self, changed: str) -> None:
+        definitions.main([])
+        assert recorded()["measures"]["icl_score"]["digest"] == "0" * 16
+        assert changed_in(parts_of("icl_score", SOURCES)) == [changed]
+
+    def test_of_the_same_meaning_is_what_is_said_to_be(self, changed: str) -> None:
+        definitions.main(["--same-meaning", "icl_score"])
+        assert recorded()["measures"]["icl_score"]["digest"] == digest_of(parts_of("icl_score", SOURCES))
+        assert recorded()["measures"]["zero_ablation"]["digest"] == "0" * 16
+        assert changed_in(parts_of("zero_ablation", SOURCES)) == [changed]  # and can still say why
+        definitions.main(["--same-meaning", "all"])
+        assert {name: noted["digest"] for name, noted in recorded()["measures"].items()} == {
+            name: digest_of(parts_of(name, SOURCES)) for name in MEASURES
+        }
+        assert changed_in(parts_of("zero_ablation", SOURCES)) == []
+
+    def test_a_new_version_is(self, changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        raised = {**MEASURES, "icl_score": replace(MEASURES["icl_score"], version=8)}
+        monkeypatch.setattr(definitions, "MEASURES", raised)
+        definitions.main([])
+        expected = {"version": 8, "digest": digest_of(parts_of("icl_score", SOURCES))}
+        assert recorded()["measures"]["icl_score"] == expected
 
 
 @pytest.mark.parametrize(
@@ -60,12 +100,6 @@ def test_the_canonical_form_is_the_same_on_every_python() -> None:
         "FunctionDef(name='f', args=arguments(args=[arg(arg='x')]), body=[Return(value=Subscript("
         "value=Name(id='x'), slice=Slice(lower=Constant(value=1))))])"
     )
-
-
-@pytest.mark.parametrize("name", MEASURES)
-def test_what_defines_a_measure_is_there(name: str) -> None:
-    for part in MEASURES[name].defined_by:
-        assert definition(part) is not None
 
 
 def test_every_table_of_a_measure_is_one_of_the_records() -> None:

@@ -1,7 +1,8 @@
-"""Every measure: its version, the table its rows are in, what it costs, and the functions that define it.
+"""Every measure: its version, the table its rows are in, what it costs, and where its definition starts.
 
-A changed definition is a new version, and records carry them all. A test compares the source of the functions in
-`defined_by` with what it was when the version was given, so that neither changes without the other.
+A changed definition is a new version, and records carry them all. A test compares the source of what `defined_by`
+names, and of all the functions, classes and constants that this goes on to, with what it was when the version was
+given, so that neither changes without the other.
 """
 
 from collections.abc import Mapping
@@ -18,32 +19,31 @@ class Measure:
     table: str
     """Where its rows are; parts of some measures are in further tables."""
     defined_by: tuple[str, ...]
-    """`module.function` or `module.Class`, below this package: what decides its numbers."""
+    """`module.function` or `module.Class`, below this package: what its numbers start from. Those of `take`, where all
+    measures meet, lead to nothing by themselves; for others, what they name in their code need not be repeated."""
     version: int = 1
     cost: Cost = "cheap"
     """`cheap` ones are taken at every snapshot, `expensive` ones on the schedule `snapshots.expensive`, and those of
     `afterwards` need a later snapshot to be decided on: `bump measure` takes them."""
 
 
-_LOSSES = (
-    "reading.read",
-    "reading._read",
-    "reading.token_losses",
-    "statistics.clustered_mean",
-    "probes.held_out_probe",
-)
-_HEADS = ("heads.head_scores", "statistics.clustered_mean", "probes.held_out_probe")
-_REPEATS = ("heads.repeat_lookup", "probes.repeats_probe", "probes.eligible_tokens", *_HEADS)
-_COPIES = ("losses.copy_losses", "probes.repeats_probe", "probes.eligible_tokens", *_LOSSES)
-_RULE = ("losses.induction_rule", "losses._induction_rule", "losses.masked_loss", *_LOSSES)
-_NGRAMS = ("ngrams.Ngrams", "ngrams.build", "ngrams._fitted", "ngrams._bucket", "ngrams._held_out", "ngrams._merged")
-_FOLDED = ("folding.fold", "folding.fold_into", "folding._readers", "folding._writers", "folding._effective_embedding")
-_EIGENVALUES = ("circuits._eigenvalue_ratios", *_FOLDED)
-_QK = ("circuits.qk_terms", "circuits._forms", "folding._mean_rotation", "folding._kept", *_EIGENVALUES)
-_COMPOSITION = ("composition.composition", "composition._Inner", "composition.composition_baseline", *_FOLDED)
-_COPYING = ("copying.copying_logit", "copying._Reader", "copying._shares", "copying._summary", "probes.copying_probe")
-_ABLATION = ("ablation.ablate", "ablation._end", "ablation.mean_z", "causal.effects", *_COPIES)
-_PATHS = ("paths.path_order", "paths._of_batch", "paths._terms", "paths._Frozen", *_LOSSES)
+_TAKEN = ("take.take", "take._take", "take.Measured")
+_READ = (*_TAKEN, "reading.read", "statistics.clustered_mean")
+_ON_TEXT = ("take._of_text", "probes.held_out_probe", *_READ)
+_LOSSES = ("take._on_text", *_ON_TEXT)
+_HEADS = ("take._on_text", "take._attention_on_text", "heads.text_lookup", "heads.head_scores", *_ON_TEXT)
+_ON_REPEATS = ("take._on_repeats", "probes.repeats_probe", *_READ)
+_REPEATS = ("heads.repeat_lookup", "heads.head_scores", *_ON_REPEATS)
+_COPIES = ("losses.copy_losses", *_ON_REPEATS)
+_RULE = ("losses.induction_rule", "losses.masked_loss", *_LOSSES)
+_NGRAMS = ("take._against_ngrams", "ngrams.Ngrams", "ngrams.build")
+_FOLDED = ("take._of_weights", "take._without_degenerate_heads", "folding.fold", *_TAKEN)
+_QK = ("circuits.qk_terms", *_HEADS, *_FOLDED)
+_COMPOSITION = ("composition.composition", "take._COMPOSITION", *_FOLDED)
+_COPYING = ("copying.copying_logit", "probes.copying_probe", *_TAKEN)
+_EFFECTS = ("causal.effects", "probes.held_out_probe", "probes.repeats_probe")
+_ABLATION = ("ablation.every_head", "take._ABLATIONS", *_EFFECTS, *_TAKEN)
+_PATHS = ("paths.path_order", "probes.held_out_probe", *_TAKEN)
 
 MEASURES: Mapping[str, Measure] = {
     "loss": Measure("scalars", _LOSSES),
@@ -57,30 +57,30 @@ MEASURES: Mapping[str, Measure] = {
     "unpredictable_gain": Measure("scalars", ("losses.masked_gain", *_RULE, *_NGRAMS)),
     "unigram_gap": Measure("scalars", ("losses.gap", *_LOSSES, *_NGRAMS)),
     "bigram_gap": Measure("scalars", ("losses.gap", *_LOSSES, *_NGRAMS)),
-    "bigram_kl": Measure("scalars", ("reading._Bigrams", *_LOSSES, *_NGRAMS)),
+    "bigram_kl": Measure("scalars", (*_LOSSES, *_NGRAMS)),
     "copy_advantage": Measure("scalars", _COPIES),
     "ordered_copy_advantage": Measure("scalars", _COPIES),
     "prefix_matching": Measure("heads", _REPEATS),
     "prefix_matching_mean": Measure("heads", _REPEATS),
     "prefix_matching_off_by_one": Measure("heads", _REPEATS),
     "duplicate_token": Measure("heads", _REPEATS),
-    "previous_token": Measure("heads", ("heads.text_lookup", *_HEADS)),
-    "first_token": Measure("heads", ("heads.text_lookup", *_HEADS)),
-    "null99": Measure("scalars", ("null.null99", "null._maxima", "heads.text_lookup", *_REPEATS)),
-    "copying_eigenvalue": Measure("heads", ("circuits.copying_eigenvalue", *_EIGENVALUES)),
-    "copying_logit": Measure("heads", (*_COPYING, "probes.eligible_tokens", "folding.fold_into")),
+    "previous_token": Measure("heads", _HEADS),
+    "first_token": Measure("heads", _HEADS),
+    "null99": Measure("scalars", ("null.null99", "probes.held_out_probe", "probes.repeats_probe")),
+    "copying_eigenvalue": Measure("heads", ("circuits.copying_eigenvalue", *_FOLDED)),
+    "copying_logit": Measure("heads", _COPYING),
     "qk_trace": Measure("heads", _QK),
     "qk_eigenvalue": Measure("heads", _QK),
     "qk_trace_shifted_key": Measure("heads", _QK),
-    "smear": Measure("heads", ("circuits.smear",)),
+    "smear": Measure("heads", ("circuits.smear", *_FOLDED)),
     "composition_q": Measure("head_pairs", _COMPOSITION, cost="expensive"),
     "composition_k": Measure("head_pairs", _COMPOSITION, cost="expensive"),
     "composition_v": Measure("head_pairs", _COMPOSITION, cost="expensive"),
     "zero_ablation": Measure("ablations", _ABLATION, cost="expensive"),
-    "mean_ablation": Measure("ablations", ("ablation.mean_z", *_ABLATION), version=2, cost="expensive"),
+    "mean_ablation": Measure("ablations", _ABLATION, version=2, cost="expensive"),
     "pattern_preserving_ablation": Measure("ablations", _ABLATION, cost="expensive"),
     "path_order": Measure("paths", _PATHS, version=2, cost="expensive"),
-    "group_ablation": Measure("ablations", ("groups.choose", "groups.matched_sets", *_ABLATION), cost="afterwards"),
+    "group_ablation": Measure("ablations", ("groups.choose", "groups.matched_sets", *_EFFECTS), cost="afterwards"),
 }
 """By name."""
 
