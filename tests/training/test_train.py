@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import signal
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,16 @@ def test_a_single_process_inside_a_slurm_allocation_is_a_single_process(
     config = config_of(tmp_path / "cache")
     run = begin(tmp_path / "run", config)
     assert train(config, run).trainer.world_size == 1
+
+
+def test_a_machine_with_slurm_is_no_reason_to_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    config = config_of(tmp_path / "cache")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # whatever the tests' own filters let pass
+        train(config, begin(tmp_path / "run", config))
 
 
 def test_measures_are_float32_where_training_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

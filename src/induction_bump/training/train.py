@@ -152,6 +152,7 @@ def quiet_lightning() -> None:
     for message in (
         ".*does not have many workers.*",  # batches are functions of their index and cost under 2 % of a step
         ".*GPU available but not used.*",
+        ".*`srun` command is available.*",  # who starts the ranks is told to the trainer
         ".*isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning's own call into torch 2.13
     ):
         warnings.filterwarnings("ignore", message)
