@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from induction_bump.measures.registry import MEASURED_TABLES, VERSIONS, tables_with
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.load import load
 from induction_bump.records.schema import RecordsError
@@ -162,6 +163,51 @@ def test_a_call_that_is_cut_off_is_taken_up_where_it_was(tmp_path: Path, monkeyp
     assert set(after.step) == {0, 5, 8}
     assert after[after.step == 0].reset_index(drop=True).equals(first)
     assert not after.duplicated(["step", "layer", "head", "kind", "quantity"]).any()
+
+
+def test_every_table_that_a_measure_fills_is_known(tmp_path: Path) -> None:
+    path = trained_run(tmp_path, model={"sublayers": "ss", "d_model": 16, "n_heads": 2, "smeared_keys": True})
+    measure(path, workers=1)
+    found: dict[str, set[str]] = {}
+    for table in MEASURED_TABLES:
+        for names in measure_saved._present(RunDirectory(path).table(table), table).values():
+            for name in names:
+                found.setdefault(name, set()).add(table)
+    assert found == {name: set(tables_with(name)) for name in found}
+    assert found.keys() == VERSIONS.keys() - {"prefix_matching_mean", "group_ablation"}
+
+
+@pytest.mark.parametrize(
+    ("names", "first", "second"),
+    [
+        (["zero_ablation"], "ablations", "ablated_tokens"),
+        (["icl_score", "icl_window_score"], "scalars", "examples"),
+        (["copying_logit"], "heads", "scalars"),
+    ],
+)
+def test_a_call_that_is_cut_off_between_two_tables_is_taken_up_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], first: str, second: str
+) -> None:
+    path, whole = trained_run(tmp_path), trained_run(tmp_path, "whole")
+    measure(whole, names, workers=1)
+    original, written = RunDirectory.append_rows, list[str]()
+
+    def dies(self: RunDirectory, name: str, label: str, table: Any) -> None:
+        if written:
+            raise KeyboardInterrupt
+        original(self, name, label, table)
+        written.append(name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunDirectory, "append_rows", dies)
+        with pytest.raises(KeyboardInterrupt):
+            measure(path, names, steps=[5], workers=1)
+    measure(path, names, workers=1)
+    assert {first, second} >= set(written)
+    for table in (first, second):
+        expected, found = (_sorted(load(each).read(table)) for each in (whole, path))
+        assert set(found.step) == {0, 5, 8}
+        pd.testing.assert_frame_equal(found, expected)
 
 
 def test_chosen_steps_only(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ class Measure:
     """What is known of a measure without taking it."""
 
     table: str
-    """Where its rows are; parts of some measures are in further tables."""
+    """Where its rows are; `FURTHER_TABLES` hold parts of some."""
     defined_by: tuple[str, ...]
     """`module.function` or `module.Class`, below this package: what its numbers start from. Those of `take`, where all
     measures meet, lead to nothing by themselves; for others, what they name in their code need not be repeated."""
@@ -90,6 +90,14 @@ VERSIONS: Mapping[str, int] = {name: measure.version for name, measure in MEASUR
 CHEAP = frozenset(name for name, measure in MEASURES.items() if measure.cost == "cheap")
 """Taken at every snapshot."""
 
+FURTHER_TABLES: Mapping[str, str] = {
+    "icl_score": "examples",
+    "icl_window_score": "examples",
+    "copying_logit": "scalars",
+    **dict.fromkeys(("zero_ablation", "mean_ablation", "pattern_preserving_ablation"), "ablated_tokens"),
+}
+"""By measure whose rows are in two tables: the second."""
+
 _PARTS = {
     "predictable_share": "predictable_loss",
     "unpredictable_share": "unpredictable_loss",
@@ -121,6 +129,12 @@ LABEL_COLUMNS: Mapping[str, str] = {
 """By table whose rows belong to several measures: the column that says to which."""
 MEASURED_TABLES = (*LABEL_COLUMNS, *_WHOLE_TABLES)
 """Tables that measures fill."""
+
+
+def tables_with(measure: str) -> tuple[str, ...]:
+    """The tables that rows of a measure are in."""
+    further = FURTHER_TABLES.get(measure)
+    return (MEASURES[measure].table, *([further] if further else []))
 
 
 def measure_of(table: str, label: str = "", *, group: bool = False) -> str:

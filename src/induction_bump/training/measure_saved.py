@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from induction_bump.data.cores import available_cores
 from induction_bump.measures.refusals import refusals
-from induction_bump.measures.registry import LABEL_COLUMNS, MEASURED_TABLES, MEASURES, VERSIONS, measure_of
+from induction_bump.measures.registry import LABEL_COLUMNS, MEASURED_TABLES, VERSIONS, measure_of, tables_with
 from induction_bump.records.directory import RunDirectory, Snapshot, find_runs
 from induction_bump.records.lock import RunLock
 from induction_bump.records.schema import RecordsError
@@ -154,7 +154,7 @@ class _Plan:
             missing = {
                 name
                 for name in wanted
-                if name not in present[MEASURES[name].table].get(snapshot.step, set())
+                if any(name not in present[table].get(snapshot.step, set()) for table in tables_with(name))
                 and (name != "null99" or snapshot.step == 0)
             }
             if missing:
