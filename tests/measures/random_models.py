@@ -8,7 +8,7 @@ import torch
 
 from induction_bump.measures.circuits import copying_eigenvalue, qk_terms
 from induction_bump.measures.composition import composition
-from induction_bump.measures.folding import Folded, Head, fold
+from induction_bump.measures.folding import Folded, Head, Undefined, fold, refuse
 from induction_bump.model.options import ModelOptions
 from induction_bump.model.transformer import Transformer
 
@@ -72,9 +72,11 @@ def changed(model: Transformer, change: Callable[[Transformer], None]) -> Transf
     return other
 
 
-def pairs(folded: Folded, kinds: Any = ("q", "k", "v")) -> dict[tuple[str, Head, Head], float]:
+def pairs(
+    folded: Folded, kinds: Any = ("q", "k", "v"), undefined: Undefined = refuse
+) -> dict[tuple[str, Head, Head], float]:
     """Ratios of composition, the baseline not taken away."""
-    c = composition(folded, kinds)
+    c = composition(folded, kinds, undefined)
     places = np.stack([c.layer_in, c.head_in, c.layer_out, c.head_out], 1).tolist()
     return {
         (str(kind), (a, b), (x, y)): value

@@ -5,12 +5,15 @@ import pytest
 import torch
 
 from induction_bump.measures.circuits import copying_eigenvalue, qk_terms, smear
+from induction_bump.measures.composition import composition
 from induction_bump.measures.folding import DegenerateError, fold
 from induction_bump.measures.refusals import refusals
+from induction_bump.measures.registry import measure_of
 from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.model.options import Clamp
 from induction_bump.model.transformer import Transformer
-from tests.measures.random_models import V, assert_same, of_model, random_model
+from tests.measures.naive_circuits import naive_composition, naive_copying_eigenvalue, naive_qk_terms
+from tests.measures.random_models import V, assert_same, of_model, pairs, random_model
 from tests.model.variants import options
 
 
@@ -76,6 +79,39 @@ class TestDegenerateInput:
             copying_eigenvalue(fold(model))
         with pytest.raises(DegenerateError, match="qk_eigenvalue of L1H0 through L0H2"):
             qk_terms(fold(model), np.array([[0, 0, 1], [0, 0, 0]]))
+
+    @pytest.mark.parametrize("layer", [0, 1, 2])
+    @pytest.mark.parametrize("weight", ["W_Q", "W_K", "W_V", "W_O"])
+    def test_only_the_values_that_are_0_divided_by_0_are_left_out(self, layer: int, weight: str) -> None:
+        """The others are those of whole matrices, to which the head without weights is a head like any other."""
+        model = random_model(options(sublayers="sss"))
+        with torch.no_grad():
+            parameter = getattr(model.sublayers[layer], weight)
+            (parameter if weight == "W_O" else parameter.transpose(0, 1))[1] = 0
+        weights = np.array([[0.2, 0.6, 0.1], [0.3, 0.9, 0.5], [0.5, 0.5, 0.5]])  # H1 is the best of each layer
+        with np.errstate(invalid="ignore"):
+            values = naive_copying_eigenvalue(model) | naive_qk_terms(model, weights)
+            ratios = naive_composition(model)
+        expected = {label: {head: v for head, v in by.items() if v == v} for label, by in values.items()}
+        told: list[DegenerateError] = []
+        folded = fold(model)
+        found = copying_eigenvalue(folded, told.append) | qk_terms(folded, weights, told.append)
+        assert found.keys() == {label for label, by in expected.items() if by}
+        for label, by_head in found.items():
+            assert by_head == pytest.approx(expected[label], rel=1e-6, abs=1e-6), label
+        defined = {key: ratio for key, ratio in ratios.items() if ratio == ratio}
+        assert pairs(folded, undefined=told.append) == pytest.approx(defined, abs=1e-7)
+        undefined = {measure_of("heads", label) for label, by in values.items() if any(v != v for v in by.values())}
+        undefined |= {f"composition_{kind}" for (kind, *_), ratio in ratios.items() if ratio != ratio}
+        assert {error.measure for error in told} == undefined
+
+    def test_heads_of_a_layer_that_all_say_nothing_compose_with_none(self) -> None:
+        model = random_model(options(sublayers="ss"))
+        with torch.no_grad():
+            model.sublayers[0].W_O.zero_()
+        told: list[DegenerateError] = []
+        assert len(composition(fold(model), undefined=told.append).value) == 0
+        assert [str(error) for error in told[:3]] == [f"composition: W_OV of L0H{h} is 0" for h in range(3)]
 
     def test_logits_that_are_all_equal(self) -> None:
         model = random_model(options(sublayers="s"))

@@ -17,6 +17,7 @@ from induction_bump.measures.take import take
 from induction_bump.model.options import ModelOptions
 from induction_bump.model.transformer import Tap, Transformer, next_token_losses
 from tests.measures.corpus import SmallCorpus
+from tests.measures.naive_circuits import naive_qk_terms
 from tests.measures.wired import induction_model
 
 OPTIONS = MeasureOptions(
@@ -165,8 +166,27 @@ def test_a_head_without_weights_is_left_out_by_name_and_the_others_are_measured(
         next(model.attention_sublayers()).W_O[1] = 0
     measured = take(model, probes, OPTIONS, set(VERSIONS) - {"null99", "group_ablation"})
     assert set(measured.heads["copying_eigenvalue"]) == {(0, 0), (1, 0), (1, 1)}
-    assert measured.left_out["copying_eigenvalue"] == "copying_eigenvalue of L0H1: all eigenvalues are 0"
+    nothing = [f"copying_eigenvalue{form} of L0H1: all eigenvalues are 0" for form in ("", "_raw")]
+    assert measured.left_out["copying_eigenvalue"] == "; ".join(nothing)
+    assert set(measured.heads["qk_trace"]) == {(1, 0), (1, 1)}
+    assert "qk_trace" not in measured.left_out
     assert measured.left_out["composition_k"] == "composition: W_OV of L0H1 is 0"
     assert measured.head_pairs is not None
     assert set(measured.head_pairs.head_in.tolist()) == {0}
     assert set(measured.heads["prefix_matching"]) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_a_head_without_queries_still_counts_as_an_earlier_head(probes: Probes) -> None:
+    model = small("sss")
+    with torch.no_grad():
+        list(model.attention_sublayers())[1].W_Q[:, 1] = 0
+    measured = take(model, probes, OPTIONS)
+    previous = np.array([[measured.heads["previous_token"][layer, head][0] for head in (0, 1)] for layer in range(3)])
+    with np.errstate(invalid="ignore"):
+        expected = naive_qk_terms(model, previous)
+    for label in ("qk_trace", "qk_eigenvalue"):
+        found = {head: value for head, (value, _) in measured.heads[label].items()}
+        defined = {head: value for head, value in expected[label].items() if value == value}
+        assert found == pytest.approx(defined, rel=1e-6, abs=1e-9)
+    assert (1, 1) in measured.heads["qk_trace"]
+    assert (1, 1) not in measured.heads["qk_eigenvalue"]

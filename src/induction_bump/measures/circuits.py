@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from induction_bump.measures.folding import DegenerateError, Folded, Head, HeadValues, name_of
+from induction_bump.measures.folding import DegenerateError, Folded, Head, HeadValues, Undefined, name_of, refuse
 from induction_bump.model.transformer import Transformer
 
 _ROUNDING = 1e-12
 """Eigenvalues whose absolute sum is less than this share of the product of the factors' norms are rounding."""
 
 
-def copying_eigenvalue(folded: Folded) -> HeadValues:
+def copying_eigenvalue(folded: Folded, undefined: Undefined = refuse) -> HeadValues:
     """Σλ / Σ|λ| over the eigenvalues of W_E W_OV W_U, −1 … 1: 1 is pure copying, about 0 random weights (E21).
 
     By λ(AB) = λ(BA) they are those of W_O (W_U W_E) W_V, K × K. Labels:
@@ -33,7 +33,7 @@ def copying_eigenvalue(folded: Folded) -> HeadValues:
     - `copying_eigenvalue_effective`: centred, with the effective embedding, for heads that lie after a feed-forward
       sublayer.
 
-    Raises DegenerateError where every eigenvalue of a head is 0.
+    Where every eigenvalue of a head is 0, `undefined` is told, and raises DegenerateError if nothing else is given.
     """
     W_U = folded.W_U - folded.W_U.mean(1, keepdim=True)
     centred = W_U @ folded.W_E  # (D, D)
@@ -47,10 +47,12 @@ def copying_eigenvalue(folded: Folded) -> HeadValues:
     for suffix, (through, embedding, rows) in forms.items():
         W_O, W_V = folded.W_O[rows], folded.W_V[rows]
         size = _norms(W_O) * _norms(W_V) * _norms(folded.W_U) * _norms(embedding)
-        names = [f"copying_eigenvalue{suffix} of {name_of(folded.heads[n])}" for n in rows]
-        ratios = _eigenvalue_ratios(W_O @ through @ W_V, size, names, [folded.heads[n] for n in rows])
-        if rows:
-            values[f"copying_eigenvalue{suffix}"] = {folded.heads[n]: r for n, r in zip(rows, ratios, strict=True)}
+        heads = [folded.heads[n] for n in rows]
+        for head, ratio in zip(heads, _eigenvalue_ratios(W_O @ through @ W_V, size), strict=True):
+            if ratio is None:
+                undefined(_without_eigenvalues("copying_eigenvalue", suffix, name_of(head)))
+            else:
+                values.setdefault(f"copying_eigenvalue{suffix}", {})[head] = ratio
     return values
 
 
@@ -58,15 +60,17 @@ def _norms(matrices: Float64[Tensor, "*n A B"]) -> Float64[Tensor, " *n"]:
     return torch.linalg.matrix_norm(matrices)
 
 
-def _eigenvalue_ratios(
-    circuits: Float64[Tensor, "N K K"], sizes: Float64[Tensor, " N"], names: list[str], heads: list[Head]
-) -> list[float]:
-    """Σλ / Σ|λ| of each; `sizes` are what `_ROUNDING` is a share of."""
-    spread = torch.linalg.eigvals(circuits).abs().sum(-1)
-    for name, head, zero in zip(names, heads, (spread <= _ROUNDING * sizes).tolist(), strict=True):
-        if zero:
-            raise DegenerateError(f"{name}: all eigenvalues are 0", head)
-    return (circuits.diagonal(dim1=-2, dim2=-1).sum(-1) / spread).tolist()
+def _eigenvalue_ratios(circuits: Float64[Tensor, "N K K"], sizes: Float64[Tensor, " N"]) -> list[float | None]:
+    """Σλ / Σ|λ| of each, None where all are 0; `sizes` are what `_ROUNDING` is a share of."""
+    sums = circuits.diagonal(dim1=-2, dim2=-1).sum(-1)
+    spreads = torch.linalg.eigvals(circuits).abs().sum(-1)
+    smallest = _ROUNDING * sizes
+    found = zip(sums.tolist(), spreads.tolist(), smallest.tolist(), strict=True)
+    return [sum_ / spread if spread > least else None for sum_, spread, least in found]
+
+
+def _without_eigenvalues(measure: str, suffix: str, where: str) -> DegenerateError:
+    return DegenerateError(f"{measure}{suffix} of {where}: all eigenvalues are 0", measure)
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class _Form:
         return len(self.meeting) == 2
 
 
-def qk_terms(folded: Folded, previous_token: npt.NDArray[np.floating]) -> HeadValues:
+def qk_terms(folded: Folded, previous_token: npt.NDArray[np.floating], undefined: Undefined = refuse) -> HeadValues:
     """Do the head's queries look for keys after which, by way of an earlier head, the same token came (O22, E21)?
 
     The term of head h through an earlier head e is T(h, e) = W_E W_QK^h (W_OV^e)ᵀ W_Eᵀ, V × V: the score that a query
@@ -106,7 +110,8 @@ def qk_terms(folded: Folded, previous_token: npt.NDArray[np.floating]) -> HeadVa
     h. Rotary: W_Q R̄ stands in place of W_Q, R̄ the mean of R_δ over the distances δ = 1 … T/2; `_offset0` has the
     identity in its place. Smeared: terms of an earlier head are multiplied by σ(α_h).
 
-    Raises DegenerateError where every eigenvalue of a term is 0, ValueError for weights of another shape or not finite.
+    Where every eigenvalue of a term is 0, `undefined` is told, and raises DegenerateError if nothing else is given.
+    Raises ValueError for `previous_token` of another shape or not finite.
     """
     given = np.asarray(previous_token, np.float64)
     if given.shape != folded.shape or not np.isfinite(given).all():
@@ -133,9 +138,12 @@ def qk_terms(folded: Folded, previous_token: npt.NDArray[np.floating]) -> HeadVa
             traces = (bring * take).sum((-2, -1))
             values.setdefault(f"qk_trace{form.suffix}", {})[head] = kept * float(weights[:before] @ traces)
             best = int(weights[:before].argmax())
-            values.setdefault(f"qk_eigenvalue{form.suffix}", {})[head] = _eigenvalue_ratio_of_term(
-                folded, form.suffix, n, best, bring[best] @ take[best].mT
-            )
+            ratio = _eigenvalue_ratio_of_term(folded, n, best, bring[best] @ take[best].mT)
+            if ratio is None:
+                pair = f"{name_of(head)} through {name_of(folded.heads[best])}"
+                undefined(_without_eigenvalues("qk_eigenvalue", form.suffix, pair))
+            else:
+                values.setdefault(f"qk_eigenvalue{form.suffix}", {})[head] = ratio
     return values
 
 
@@ -154,16 +162,12 @@ def _forms(folded: Folded) -> Iterator[_Form]:
         yield _Form("_effective", W_Q, torch.stack([W_E.T @ effective, effective.T @ effective]))
 
 
-def _eigenvalue_ratio_of_term(
-    folded: Folded, suffix: str, head: int, earlier: int, circuit: Float64[Tensor, "K K"]
-) -> float:
+def _eigenvalue_ratio_of_term(folded: Folded, head: int, earlier: int, circuit: Float64[Tensor, "K K"]) -> float | None:
     embedding = folded.W_E if folded.W_E_effective is None else folded.W_E_effective
     size = _norms(embedding) ** 2
     for factor in (folded.W_Q[head], folded.W_K[head], folded.W_V[earlier], folded.W_O[earlier]):
         size = size * _norms(factor)
-    pair = f"{name_of(folded.heads[head])} through {name_of(folded.heads[earlier])}"
-    names = [f"qk_eigenvalue{suffix} of {pair}"]
-    return _eigenvalue_ratios(circuit[None], size[None], names, [folded.heads[head]])[0]
+    return _eigenvalue_ratios(circuit[None], size[None])[0]
 
 
 @torch.no_grad()

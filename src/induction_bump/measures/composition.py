@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from induction_bump.measures.folding import DegenerateError, Folded, Head, name_of
+from induction_bump.measures.folding import DegenerateError, Folded, Head, Undefined, name_of, refuse
 
 Kind = Literal["q", "k", "v"]
 KINDS: tuple[Kind, ...] = ("q", "k", "v")
@@ -35,7 +35,7 @@ class Composition:
     baseline: npt.NDArray[np.float64]
 
 
-def composition(folded: Folded, kinds: Collection[Kind] = KINDS) -> Composition:
+def composition(folded: Folded, kinds: Collection[Kind] = KINDS, undefined: Undefined = refuse) -> Composition:
     """Composition of every head h1 with every head h2 of a later layer, minus what random factors give (E21).
 
     With Frobenius norms, row convention:
@@ -45,8 +45,8 @@ def composition(folded: Folded, kinds: Collection[Kind] = KINDS) -> Composition:
     - v: ‖W_OV^h1 W_OV^h2‖ / (‖W_OV^h1‖ ‖W_OV^h2‖).
 
     W_QK is W_Q W_Kᵀ without rotation. Norms come from K × K matrices: ‖A M Bᵀ‖² = Σ (AᵀA M) ∘ (M BᵀB).
-    No rows where no two heads lie in different layers. Raises DegenerateError for a head whose W_OV or W_QK is 0 where
-    a ratio needs it.
+    No rows where no two heads lie in different layers. Where a ratio needs a W_OV or W_QK that is 0, `undefined` is
+    told, and raises DegenerateError if nothing else is given.
     """
     if not folded.heads or folded.heads[0][0] == folded.heads[-1][0]:
         return _table([], [], [], 0.0)
@@ -59,10 +59,13 @@ def composition(folded: Folded, kinds: Collection[Kind] = KINDS) -> Composition:
     for kind in KINDS:
         if kind not in kinds:
             continue
+        writers, readers = in_.acting(kind, undefined)
         for late in layers[1:]:
             for early in layers[: layers.index(late)]:
-                ratios.append(in_.ratios(kind, rows[early], rows[late]).flatten())
-                pairs += [(folded.heads[a], folded.heads[b]) for a in rows[early] for b in rows[late]]
+                ones = [n for n in rows[early] if n in writers]
+                others = [n for n in rows[late] if n in readers]
+                ratios.append(in_.ratios(kind, ones, others).flatten())
+                pairs += [(folded.heads[a], folded.heads[b]) for a in ones for b in others]
                 found += [kind] * ratios[-1].numel()
     D, K = folded.W_Q.shape[1:]
     return _table(pairs, found, torch.cat(ratios).tolist() if ratios else [], composition_baseline(D, K))
@@ -96,6 +99,16 @@ class _Inner:
         written = folded.W_O @ folded.W_O.mT
         return cls(folded, Q, K, V, written, _norms_of_products(V, written), _norms_of_products(Q, K))
 
+    def acting(self, kind: Kind, undefined: Undefined) -> tuple[set[int], set[int]]:
+        """Rows of heads that write something to a later layer, and of those that read something from an earlier one."""
+        heads, name = self.folded.heads, "W_OV" if kind == "v" else "W_QK"
+        writers = {n for n, (layer, _) in enumerate(heads) if layer < heads[-1][0]}
+        readers = {n for n, (layer, _) in enumerate(heads) if layer > heads[0][0]}
+        zero = {of: set(torch.nonzero(norms == 0).flatten().tolist()) for of, norms in self._norms().items()}
+        for n, of in sorted({(n, "W_OV") for n in writers & zero["W_OV"]} | {(n, name) for n in readers & zero[name]}):
+            undefined(DegenerateError(f"composition: {of} of {name_of(heads[n])} is 0", f"composition_{kind}"))
+        return writers - zero["W_OV"], readers - zero[name]
+
     def ratios(self, kind: Kind, early: list[int], late: list[int]) -> Float64[Tensor, "E L"]:
         """Composition of heads in the rows `early` with those in the rows `late`."""
         f = self.folded
@@ -104,18 +117,13 @@ class _Inner:
             "k": (f.W_K, self.Q, "W_QK"),
             "v": (f.W_V, self.O, "W_OV"),
         }[kind]
-        writer_norms, reader_norms = self._norms("W_OV", early), self._norms(name, late)
+        writer_norms, reader_norms = self.W_OV[early], self._norms()[name][late]
         M = torch.einsum("ekd,ldm->elkm", f.W_O[early], reader[late])
         squared = ((self.V[early, None] @ M) * (M @ rest[late])).sum((-2, -1))
         return squared.clamp(min=0).sqrt() / (writer_norms[:, None] * reader_norms)
 
-    def _norms(self, name: str, rows: list[int]) -> Float64[Tensor, " n"]:
-        norms = (self.W_OV if name == "W_OV" else self.W_QK)[rows]
-        for row, norm in zip(rows, norms.tolist(), strict=True):
-            if norm == 0:
-                head = self.folded.heads[row]
-                raise DegenerateError(f"composition: {name} of {name_of(head)} is 0", head)
-        return norms
+    def _norms(self) -> dict[str, Float64[Tensor, " N"]]:
+        return {"W_OV": self.W_OV, "W_QK": self.W_QK}
 
 
 def _norms_of_products(left: Float64[Tensor, "N K K"], right: Float64[Tensor, "N K K"]) -> Float64[Tensor, " N"]:

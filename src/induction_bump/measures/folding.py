@@ -10,7 +10,7 @@ Circuits are about which token says what. Biases (of norms, projections and the 
 sinusoidal) do not depend on the token and are no part of them.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,11 +30,20 @@ HeadValues = dict[str, dict[Head, float]]
 
 
 class DegenerateError(ValueError):
-    """Weights that leave a measure undefined, 0 divided by 0: those of `head` where it is one head's doing."""
+    """Weights that leave a value undefined, 0 divided by 0, of the `measure` where it is one measure's."""
 
-    def __init__(self, message: str, head: "Head | None" = None) -> None:
+    def __init__(self, message: str, measure: str = "") -> None:
         super().__init__(message)
-        self.head = head
+        self.measure = measure
+
+
+Undefined = Callable[[DegenerateError], None]
+"""What to do about each value that weights leave undefined, before going on without it."""
+
+
+def refuse(error: DegenerateError) -> None:
+    """Not to go on: raises the error."""
+    raise error
 
 
 def name_of(head: Head) -> str:
@@ -62,7 +71,7 @@ class Folded:
     keep: Float64[Tensor, " N"] | None
     """Smeared models: σ(α), what each head's keys keep of their own position."""
     shape: tuple[int, int]
-    """Attention layers and heads of each, those left out included."""
+    """Attention layers and heads of each, those held at zero included."""
 
 
 def fold_into(norm: Norm, reader: Float[Tensor, "*n D"]) -> Float[Tensor, "*n D"]:
@@ -71,10 +80,10 @@ def fold_into(norm: Norm, reader: Float[Tensor, "*n D"]) -> Float[Tensor, "*n D"
 
 
 @torch.no_grad()
-def fold(model: Transformer, without: Collection[Head] = ()) -> Folded:
+def fold(model: Transformer) -> Folded:
     """Fold the norms of a model, on the CPU in float64, into matrices of their own.
 
-    Heads that a clamp holds at zero have no circuit and are left out, like those in `without`.
+    Heads that a clamp holds at zero have no circuit and are left out.
     Raises NotFiniteError for weights that are no numbers, DegenerateError for a rotary model with a context of 1, which
     has no distance between positions.
     """
@@ -82,7 +91,7 @@ def fold(model: Transformer, without: Collection[Head] = ()) -> Folded:
         if not bool(torch.isfinite(parameter).all()):
             raise NotFiniteError(f"the model's weights {name} are not finite")
     options = model.options
-    silent = {(layer, head) for layer, held in held_at_zero(options).items() for head in held} | set(without)
+    silent = {(layer, head) for layer, held in held_at_zero(options).items() for head in held}
     every = [(layer, head) for layer in range(options.n_attention) for head in range(options.n_heads)]
     rows = [n for n, head in enumerate(every) if head not in silent]
     sublayers = list(model.attention_sublayers())

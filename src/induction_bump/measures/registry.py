@@ -37,7 +37,7 @@ _REPEATS = ("heads.repeat_lookup", "heads.head_scores", *_ON_REPEATS)
 _COPIES = ("losses.copy_losses", *_ON_REPEATS)
 _RULE = ("losses.induction_rule", "losses.masked_loss", *_LOSSES)
 _NGRAMS = ("take._against_ngrams", "ngrams.Ngrams", "ngrams.build")
-_FOLDED = ("take._of_weights", "take._without_degenerate_heads", "folding.fold", *_TAKEN)
+_FOLDED = ("take._of_weights", "folding.fold", *_TAKEN)
 _QK = ("circuits.qk_terms", *_HEADS, *_FOLDED)
 _COMPOSITION = ("composition.composition", "take._COMPOSITION", *_FOLDED)
 _COPYING = ("copying.copying_logit", "probes.copying_probe", *_TAKEN)
@@ -69,8 +69,8 @@ MEASURES: Mapping[str, Measure] = {
     "null99": Measure("scalars", ("null.null99", "probes.held_out_probe", "probes.repeats_probe")),
     "copying_eigenvalue": Measure("heads", ("circuits.copying_eigenvalue", *_FOLDED)),
     "copying_logit": Measure("heads", _COPYING),
-    "qk_trace": Measure("heads", _QK),
-    "qk_eigenvalue": Measure("heads", _QK),
+    "qk_trace": Measure("heads", _QK, version=2),
+    "qk_eigenvalue": Measure("heads", _QK, version=2),
     "qk_trace_shifted_key": Measure("heads", _QK),
     "smear": Measure("heads", ("circuits.smear", *_FOLDED)),
     "composition_q": Measure("head_pairs", _COMPOSITION, cost="expensive"),

@@ -1,6 +1,6 @@
 """The measures of a snapshot (measures.md §1 to §4), from the plain float32 model and the run's probes."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from induction_bump.measures.causal import Effects
 from induction_bump.measures.composition import KINDS, Composition, composition
 from induction_bump.measures.composition import Kind as CompositionKind
 from induction_bump.measures.copying import copying_logit
-from induction_bump.measures.folding import DegenerateError, Folded, fold
+from induction_bump.measures.folding import DegenerateError, fold
 from induction_bump.measures.heads import Lookup
 from induction_bump.measures.ngrams import Ngrams
 from induction_bump.measures.options import MeasureOptions
@@ -81,7 +81,7 @@ class Measured:
     """Of single heads."""
     paths: Mapping[Path, Estimate] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
-    """Measures that the weights of some heads leave undefined, with the heads and the reason."""
+    """Measures of which the weights of some heads leave values undefined, with the heads and the reason."""
 
     def add(self, name: str, estimate: Estimate | None) -> None:
         """Keep a scalar, where there is one."""
@@ -223,39 +223,21 @@ def _of_weights(model: Transformer, wanted: set[str], previous: Mapping[Head, Va
     found: dict[str, dict[Head, float]] = {}
     kinds: list[CompositionKind] = [kind for name, kind in _COMPOSITION.items() if name in wanted]
 
-    def qk(folded: Folded) -> None:
-        layers, heads = model.options.n_attention, model.options.n_heads
-        weights = [[previous[layer, head][0] for head in range(heads)] for layer in range(layers)]
-        found.update(circuits.qk_terms(folded, np.array(weights)))
+    def leave_out(error: DegenerateError) -> None:
+        before = measured.left_out.get(error.measure)
+        measured.left_out[error.measure] = f"{before}; {error}" if before else str(error)
 
-    def pairs(folded: Folded) -> None:
-        measured.head_pairs = composition(folded, kinds)
-
-    whole = fold(model) if wanted & (_QK | _COMPOSITION.keys() | {"copying_eigenvalue"}) else None
-    families: list[tuple[Collection[str], Callable[[Folded], None]]] = [
-        (["copying_eigenvalue"], lambda folded: found.update(circuits.copying_eigenvalue(folded))),
-        (_QK, qk),
-        (_COMPOSITION, pairs),
-    ]
-    for names, compute in families:
-        if whole and (taken := wanted.intersection(names)):
-            for reason in _without_degenerate_heads(model, whole, compute):
-                measured.left_out |= {n: "; ".join(filter(None, (measured.left_out.get(n), reason))) for n in taken}
+    if wanted & (_QK | _COMPOSITION.keys() | {"copying_eigenvalue"}):
+        folded = fold(model)
+        if "copying_eigenvalue" in wanted:
+            found |= circuits.copying_eigenvalue(folded, leave_out)
+        if wanted & _QK:
+            layers, heads = range(model.options.n_attention), range(model.options.n_heads)
+            weights = [[previous[layer, head][0] for head in heads] for layer in layers]
+            found |= circuits.qk_terms(folded, np.array(weights), leave_out)
+        if kinds:
+            measured.head_pairs = composition(folded, kinds, leave_out)
     if "smear" in wanted:
         found |= circuits.smear(model)
     measured.heads |= {name: {head: (value, None) for head, value in values.items()} for name, values in found.items()}
     return measured
-
-
-def _without_degenerate_heads(model: Transformer, folded: Folded, compute: Callable[[Folded], None]) -> Iterator[str]:
-    """Compute for all heads but those whose weights leave it undefined; yields the reason for each."""
-    without: set[Head] = set()
-    while True:
-        try:
-            return compute(folded)
-        except DegenerateError as error:
-            yield str(error)
-            if error.head is None or error.head in without:
-                return None
-            without.add(error.head)
-            folded = fold(model, without)
