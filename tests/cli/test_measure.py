@@ -114,3 +114,30 @@ def test_unknown_names_are_refused(run: RunDirectory, capfd: pytest.CaptureFixtu
     assert complaint(["study", "--steps", "x"], capfd) == (
         "bump: --steps: x must be whole numbers, separated by commas, or last"
     )
+
+
+def test_a_model_that_is_not_finite_is_named_and_the_others_are_measured(
+    run: RunDirectory, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = run.path / "snapshots/00000005/weights.safetensors"
+    save_file({name: tensor * float("nan") for name, tensor in load_file(file).items()}, file)
+    assert cli.main(["measure", "study", "--measures", "zero_ablation", "--workers", "1"]) == 1
+    said = capfd.readouterr()
+    assert said.out.splitlines()[0].endswith(" rows added, from 2 snapshots with weights")
+    told = [line for line in said.err.splitlines() if line.startswith("bump: ")]
+    assert told == ["bump: run: at step 5 the model's losses are not finite; nothing was measured there"]
+
+
+def test_a_lost_process_is_one_line(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from induction_bump.training import measure_saved
+
+    def lost(*_: object, **__: object) -> None:
+        raise measure_saved.WorkerLostError("a process was lost")
+
+    monkeypatch.setattr(measure_saved, "measure", lost)
+    assert cli.main(["measure", "study"]) == 1
+    assert capfd.readouterr().err == "bump: a process was lost\n"

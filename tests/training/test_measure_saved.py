@@ -1,10 +1,15 @@
 """Measures that are taken afterwards."""
 
+import math
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from induction_bump.measures.registry import MEASURED_TABLES, VERSIONS, tables_with
 from induction_bump.records.directory import RunDirectory
@@ -12,6 +17,7 @@ from induction_bump.records.load import load
 from induction_bump.records.schema import RecordsError
 from induction_bump.training import measure_saved
 from induction_bump.training.measure_saved import measure
+from induction_bump.training.measured_runs import perform
 from induction_bump.training.train import train
 from tests.training.runs import begin, config_of
 
@@ -210,6 +216,67 @@ def test_a_call_that_is_cut_off_between_two_tables_is_taken_up_there(
         pd.testing.assert_frame_equal(found, expected)
 
 
+def break_weights(path: Path, step: int) -> None:
+    file = path / f"snapshots/{step:08d}/weights.safetensors"
+    save_file({name: torch.full_like(tensor, math.nan) for name, tensor in load_file(file).items()}, file)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_that_is_no_longer_finite_does_not_keep_the_others_from_being_measured(
+    tmp_path: Path, workers: int
+) -> None:
+    study = tmp_path / "study"
+    paths = [trained_run(study, name) for name in ("a", "b")]
+    break_weights(paths[0], 5)
+    broken, whole = measure(study, ["zero_ablation"], workers=workers)
+    assert (broken.snapshots, broken.failed) == (2, {5: "the model's losses are not finite"})
+    assert (whole.snapshots, whole.failed) == (3, {})
+    assert set(load(paths[0]).ablations.step) == set(load(paths[0]).ablated_tokens.step) == {0, 8}
+    assert set(load(paths[1]).ablations.step) == {0, 5, 8}
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError])
+def test_finished_rows_are_kept_whatever_ends_a_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
+    path = trained_run(tmp_path)
+    original = measure_saved.perform
+
+    def ends(bench: Any, task: Any) -> Any:
+        if task.step == 8:
+            raise end
+        return original(bench, task)
+
+    monkeypatch.setattr(measure_saved, "perform", ends)
+    with pytest.raises(end):
+        measure(path, ["zero_ablation"], workers=1)
+    assert set(load(path).ablations.step) == set(load(path).ablated_tokens.step) == {0, 5}
+
+
+def lose_the_process(path: Path, task: Any) -> Any:
+    """Stands in for `perform` in a worker: the last snapshot kills it, once the others are done."""
+    if task.step == 8:
+        while len(list(path.glob("done-*"))) < 2:
+            time.sleep(0.1)
+        time.sleep(0.5)  # for the last rows to arrive
+        os._exit(1)
+    found = perform(path, task)
+    (path / f"done-{task.step}").touch()
+    return found
+
+
+@pytest.mark.processes
+def test_finished_rows_are_kept_where_a_process_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = trained_run(tmp_path)
+    monkeypatch.setattr(measure_saved, "perform", lose_the_process)
+    with pytest.raises(measure_saved.WorkerLostError, match="was lost, perhaps for want of memory"):
+        measure(path, ["smear", "zero_ablation"], workers=2)
+    assert set(load(path).ablations.step) == {0, 5}
+    monkeypatch.undo()
+    measure(path, ["zero_ablation"], workers=1)
+    assert set(load(path).ablations.step) == {0, 5, 8}
+
+
 def test_chosen_steps_only(tmp_path: Path) -> None:
     path = trained_run(tmp_path)
     measure(path, ["path_order"], steps=[5], workers=1)
@@ -271,6 +338,15 @@ class TestGroups:
         (added,) = measure(path, self.wanted, workers=1)
         assert added.rows == 0
         assert "no head has a prefix matching of" in added.without["group_ablation"]
+
+    def test_a_model_that_is_not_finite_at_the_end_has_a_reason(self, tmp_path: Path) -> None:
+        path = trained_run(tmp_path)
+        break_weights(path, 8)
+        (added,) = measure(path, ["group_ablation", "zero_ablation"], workers=1)
+        reason = "at step 8, where induction heads are chosen, attention patterns are not finite probabilities"
+        assert added.without == {"group_ablation": reason}
+        assert added.failed.keys() == {8}
+        assert set(load(path).ablations.step) == {0, 5}
 
     def test_a_run_that_is_not_finished_has_none_yet(self, tmp_path: Path) -> None:
         path = trained_run(tmp_path)

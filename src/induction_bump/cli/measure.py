@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from induction_bump.cli.lines import complain
+
 HELP = "take measures afterwards, on the saved weights of each snapshot"
 
 
@@ -17,7 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and tell how many rows were added; returns the exit code. Raises ConfigError for what cannot be had."""
+    """Measure and tell how many rows were added; returns the exit code, 1 where a snapshot could not be measured.
+
+    Raises ConfigError for what cannot be had.
+    """
     from induction_bump.config.errors import ConfigError
     from induction_bump.launch.standing import refuse_edited_config
     from induction_bump.records.directory import find_runs
@@ -30,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--workers: {arguments.workers} must be at least 1")
     for each in runs:
         refuse_edited_config(each)
-    from induction_bump.training.measure_saved import check_names, measure
+    from induction_bump.training.measure_saved import WorkerLostError, check_names, measure
 
     try:
         check_names(names)
@@ -38,13 +43,18 @@ def run(arguments: argparse.Namespace) -> int:
             added = measure(arguments.path, names, steps=steps, workers=arguments.workers, progress=progress.show)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    except WorkerLostError as error:
+        complain(str(error))
+        return 1
     for each in added:
         added_rows = f"{each.rows} rows added, from {each.snapshots} snapshots with weights"
-        print(f"{each.run}: {added_rows if each.snapshots else 'nothing was missing'}")
+        print(f"{each.run}: {added_rows if each.snapshots or each.failed else 'nothing was missing'}")
         for reason in dict.fromkeys(each.without.values()):
             names = (name for name, why in sorted(each.without.items()) if why == reason)
             print(f"  without {', '.join(names)}: {reason}")
-    return 0
+        for step, reason in each.failed.items():
+            complain(f"{each.run}: at step {step} {reason}; nothing was measured there")
+    return 1 if any(each.failed for each in added) else 0
 
 
 def _listed(flag: str, text: str | None) -> list[str]:

@@ -1,19 +1,20 @@
 """Takes measures afterwards, on the saved weights of a run's snapshots, and adds the rows that are missing.
 
 Each snapshot is a task, whatever its run; tasks go to as many processes as there are cores. This process holds the
-locks of the runs, and is the only one that writes: rows that have come together are committed every few seconds, so
-that a call that is killed loses little, and the next one takes only what is missing.
+locks of the runs, and is the only one that writes: rows that have come together are committed every few seconds, and
+whatever ends a call, so that one that is killed loses little, and the next one takes only what is missing.
 """
 
 import multiprocessing
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 from induction_bump.data.cores import available_cores
 from induction_bump.measures.refusals import refusals
 from induction_bump.measures.registry import LABEL_COLUMNS, MEASURED_TABLES, VERSIONS, measure_of, tables_with
+from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.records.directory import RunDirectory, Snapshot, find_runs
 from induction_bump.records.lock import RunLock
 from induction_bump.records.schema import RecordsError
@@ -36,17 +38,23 @@ Progress = Callable[[int, int, str], None]
 """Called with tasks done, tasks in all, and the run that the last one belongs to."""
 
 
+class WorkerLostError(RuntimeError):
+    """A process of the pool ended before its work was done."""
+
+
 @dataclass(frozen=True)
 class Added:
     """What was added to one run."""
 
     run: str
     snapshots: int
-    """Snapshots whose weights were read."""
+    """Snapshots that were measured."""
     rows: int
     """Rows that were not there before."""
     without: Mapping[str, str]
     """What was asked for and could not be had, with the reason."""
+    failed: Mapping[int, str] = field(default_factory=dict)
+    """Steps of snapshots that could not be measured, with the reason."""
 
 
 def check_names(names: Collection[str]) -> None:
@@ -66,10 +74,12 @@ def measure(
 ) -> list[Added]:
     """Take measures (all, or those in `names`) of every run at `path` wherever weights were saved (or at `steps`).
 
-    Rows that are there already stay as they are. Args: workers, processes; None takes one a core.
+    Rows that are there already stay as they are. A snapshot whose model is no longer finite is told of in `failed`, and
+    the others are measured. Whatever is raised once measuring has begun, finished rows are committed first.
+    Args: workers, processes; None takes one a core.
     Raises ValueError for an unknown measure or a step without weights, RecordsError where a run's config or weights
     cannot be read, or its corpus or probes are no longer the ones it was measured on, RunBusyError where another
-    process writes a run.
+    process writes a run, WorkerLostError where one of the processes that measure was lost.
     """
     check_names(names)
     wanted = set(names) or set(VERSIONS)
@@ -83,9 +93,15 @@ def measure(
         tasks = [(plan, task) for plan in plans for task in plan.tasks]
         count = min(workers or available_cores(), len(tasks))
         pool = held.enter_context(_pool(count)) if count > 1 else None
-        for done, (plan, rows) in enumerate(_performed(pool, tasks), start=1):
-            plan.take(rows)
-            progress(done, len(tasks), plan.run.path.name)
+        try:
+            with closing(_performed(pool, tasks)) as performed:
+                for done, (plan, task, outcome) in enumerate(performed, start=1):
+                    plan.take(task, outcome)
+                    progress(done, len(tasks), plan.run.path.name)
+        except BaseException:
+            for plan in plans:
+                plan.commit()
+            raise
         return [plan.finish() for plan in plans]
 
 
@@ -96,19 +112,44 @@ def _pool(workers: int) -> Executor:
     return ProcessPoolExecutor(workers, context, initializer=prepare_worker, initargs=(threads,))
 
 
-def _performed(pool: Executor | None, tasks: Iterable[tuple["_Plan", Task]]) -> Iterator[tuple["_Plan", "_Rows"]]:
-    """Each task's rows as they come; in this process where there is no pool."""
+def _performed(
+    pool: Executor | None, tasks: Iterable[tuple["_Plan", Task]]
+) -> Generator[tuple["_Plan", Task, "_Rows | NotFiniteError"], None, None]:
+    """What has come of each task, as it comes; in this process where there is no pool."""
     if pool is None:
         for plan, task in tasks:
-            yield plan, perform(plan.bench, task)
+            yield plan, task, _outcome(partial(perform, plan.bench, task))
         return
-    futures = {pool.submit(perform, plan.bench.path, task): plan for plan, task in tasks}
+    futures: dict[Future[Any], tuple[_Plan, Task]] = {}
+    lost = None
     try:
+        try:
+            for plan, task in tasks:
+                futures[pool.submit(perform, plan.bench.path, task)] = plan, task
+        except BrokenProcessPool as error:
+            lost = error
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            try:
+                outcome = _outcome(future.result)
+            except BrokenProcessPool as error:
+                lost = error  # those that were done before may still come
+            else:
+                yield *futures[future], outcome
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
+    if lost:
+        raise WorkerLostError(
+            "a process that takes measures was lost, perhaps for want of memory; what was finished is kept, and the "
+            "same command takes the rest: try fewer --workers"
+        ) from lost
+
+
+def _outcome(rows: Callable[[], "_Rows"]) -> "_Rows | NotFiniteError":
+    try:
+        return rows()
+    except NotFiniteError as error:
+        return error
 
 
 _Rows = tuple[Mapping[str, pa.Table], Mapping[str, str]]
@@ -129,6 +170,8 @@ class _Plan:
     postponed: dict[str, str]
     """Measures that cannot be taken as the run stands, with the reason."""
     waiting: dict[str, list[pa.Table]] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    """Step → why it could not be measured."""
     committed: float = field(default_factory=time.monotonic)
     rows: int = 0
 
@@ -162,24 +205,28 @@ class _Plan:
                 tasks.append(Task(snapshot.step, snapshot.tokens, frozenset(missing), mine))
         return cls(run, bench, tasks, wanted, present, refused, postponed)
 
-    def take(self, found: _Rows) -> None:
-        tables, left_out = found
+    def take(self, task: Task, outcome: _Rows | NotFiniteError) -> None:
+        if isinstance(outcome, NotFiniteError):
+            self.failed[task.step] = str(outcome)
+            return
+        tables, left_out = outcome
         self.refused |= left_out
         for table, rows in tables.items():
-            step = rows.column("step")[0].as_py()
-            missing = _missing(rows, table, self.present[table].get(step, set()), self.wanted)
+            missing = _missing(rows, table, self.present[table].get(task.step, set()), self.wanted)
             if missing.num_rows:
                 self.waiting.setdefault(table, []).append(missing)
         if time.monotonic() - self.committed > COMMIT_SECONDS:
-            self._commit()
+            self.commit()
 
     def finish(self) -> Added:
-        self._commit()
+        self.commit()
         if self.refused:
             self.run.update(not_applicable={**self.run.info.not_applicable, **self.refused})
-        return Added(self.run.path.name, len(self.tasks), self.rows, self.refused | self.postponed)
+        measured = len(self.tasks) - len(self.failed)
+        failed = dict(sorted(self.failed.items()))
+        return Added(self.run.path.name, measured, self.rows, self.refused | self.postponed, failed)
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
         self.committed = time.monotonic()
         if not self.waiting:
             return

@@ -17,6 +17,7 @@ from induction_bump.measures.groups import choose, matched_sets
 from induction_bump.measures.ngrams import Ngrams, find_or_build
 from induction_bump.measures.null import null99
 from induction_bump.measures.probes import Probes
+from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.measures.take import take
 from induction_bump.model.transformer import Transformer
 from induction_bump.records.directory import RunDirectory
@@ -164,7 +165,11 @@ def choose_group(run: RunDirectory, bench: Bench) -> tuple[GroupTask | None, str
         saved = [s for s in run.snapshots() if (s.path / "weights.safetensors").is_file()]
         if not saved:
             return None, "the run kept no weights"
-        known = _chosen(bench, saved[-1].step)
+        step = saved[-1].step
+        try:
+            known = _chosen(bench, step)
+        except NotFiniteError as error:
+            return None, f"at step {step}, where induction heads are chosen, {error}"
         run.update(groups={**run.info.groups, GROUP: known})
     if not known["heads"]:
         return None, f"no head has a prefix matching of {known['threshold']:.3f} at step {known['step']}"
