@@ -7,13 +7,14 @@ import torch
 from induction_bump.measures.circuits import copying_eigenvalue, qk_terms, smear
 from induction_bump.measures.composition import composition
 from induction_bump.measures.folding import DegenerateError, fold
-from induction_bump.measures.refusals import refusals
+from induction_bump.measures.paths import path_order
+from induction_bump.measures.refusals import SINGLE_PATHS, noted, refusals
 from induction_bump.measures.registry import measure_of
 from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.model.options import Clamp
 from induction_bump.model.transformer import Transformer
 from tests.measures.naive_circuits import naive_composition, naive_copying_eigenvalue, naive_qk_terms
-from tests.measures.random_models import V, assert_same, of_model, pairs, random_model
+from tests.measures.random_models import T, V, assert_same, of_model, pairs, random_model
 from tests.model.variants import options
 
 
@@ -22,6 +23,7 @@ class TestRefusals:
 
     def test_a_model_without_attention_has_none(self) -> None:
         reasons = refusals(options(sublayers="f"))
+        assert reasons.pop(SINGLE_PATHS)
         assert set(reasons.values()) == {"the model has no attention"}
         pairs = ("composition_q", "composition_k", "composition_v", "qk_trace", "qk_eigenvalue", "qk_trace_shifted_key")
         assert reasons.keys() >= {"copying_eigenvalue", "copying_logit", "smear", *pairs}
@@ -29,17 +31,34 @@ class TestRefusals:
 
     def test_one_layer_has_no_earlier_head(self) -> None:
         reasons = refusals(options(sublayers="sf", smeared_keys=True))
+        assert reasons.pop(SINGLE_PATHS)
         assert set(reasons) == {"composition_q", "composition_k", "composition_v", "qk_trace", "qk_eigenvalue"}
         assert set(reasons.values()) == {"one attention layer: there is no earlier head"}
         labels = {key[0] for key in of_model(random_model(options(sublayers="sf")))}
         assert labels == {"copying_eigenvalue", "copying_eigenvalue_raw"}
 
     def test_two_layers_have_everything_but_what_smeared_keys_have(self) -> None:
-        assert refusals(options(sublayers="sfs")) == dict.fromkeys(
+        assert refusals(options(sublayers="ss")) == dict.fromkeys(
             ("smear", "qk_trace_shifted_key"), "keys are not smeared"
         )
-        assert refusals(options(sublayers="sfs", smeared_keys=True)) == {}
+        assert refusals(options(sublayers="ss", smeared_keys=True)) == {}
         assert smear(random_model(options(sublayers="sfs"))) == {}
+
+    @pytest.mark.parametrize("sublayers", ["sfs", "sf", "ff", "ss", ""])
+    def test_single_paths_are_those_of_models_without_feed_forward_sublayers(self, sublayers: str) -> None:
+        model = random_model(options(sublayers=sublayers))
+        found = path_order(model, np.arange(4 * (T + 1)).reshape(4, -1) % V, np.arange(4))
+        assert (SINGLE_PATHS in refusals(model.options)) == ({path.name for path in found} == {"all"})
+
+    @pytest.mark.parametrize("kinds", [("previous",), ("zero", "first")])
+    def test_a_model_whose_heads_are_all_clamped_has_no_null(self, kinds: tuple[str, ...]) -> None:
+        every = [(layer, head) for layer in range(2) for head in range(3)]
+        clamps = tuple(
+            Clamp(layer=layer, head=head, kind=kinds[n % len(kinds)]) for n, (layer, head) in enumerate(every)
+        )
+        assert refusals(options(sublayers="ss", clamps=clamps))["null99"] == "every head is clamped"
+        assert "null99" not in refusals(options(sublayers="ss", clamps=clamps[1:]))
+        assert "null99" not in refusals(options(sublayers="ss"))
 
     def test_layers_whose_heads_are_all_held_at_zero_do_not_count(self) -> None:
         clamps = tuple(Clamp(layer=0, head=h, kind="zero") for h in range(3))
@@ -136,3 +155,10 @@ class TestDegenerateInput:
     def test_a_context_without_distances(self) -> None:
         with pytest.raises(DegenerateError, match="context of 1"):
             fold(Transformer(options(sublayers="s", positions="rotary"), V, 1))
+
+
+def test_reasons_are_noted_once() -> None:
+    known = {"smear": "keys are not smeared", "copying_eigenvalue": "L0H1 is 0"}
+    further = {"copying_eigenvalue": "L0H1 is 0; L1H0 is 0", "qk_eigenvalue": "L1H0 is 0"}
+    both = known | {"copying_eigenvalue": "L0H1 is 0; L1H0 is 0", "qk_eigenvalue": "L1H0 is 0"}
+    assert noted(known, further) == noted(both, known) == noted(both, {}) == both

@@ -297,6 +297,31 @@ def test_what_a_model_cannot_have_is_said_and_noted(tmp_path: Path) -> None:
     assert RunDirectory(path).info.not_applicable["qk_trace"] == "one attention layer: there is no earlier head"
 
 
+def test_heads_that_weights_leave_without_a_value_are_noted_with_the_rows(tmp_path: Path) -> None:
+    path = trained_run(tmp_path)
+    for step, head in ((0, 1), (5, 0)):
+        file = path / f"snapshots/{step:08d}/weights.safetensors"
+        weights = load_file(file)
+        weights["sublayers.0.W_O"][head] = 0
+        save_file(weights, file)
+    (path / "snapshots/00000000/heads.parquet").unlink()
+    (path / "tables/heads.parquet").unlink()
+    (added,) = measure(path, ["copying_eigenvalue", "qk_trace"], workers=1)
+    told = [f"copying_eigenvalue{form} of L0H{h}: all eigenvalues are 0" for h in (1, 0) for form in ("", "_raw")]
+    assert added.without == {"copying_eigenvalue": "; ".join(told)}
+    assert RunDirectory(path).info.not_applicable["copying_eigenvalue"] == "; ".join(told)
+    found = load(path).read("heads", measure="copying_eigenvalue").groupby("step").size()
+    assert found.to_dict() == {0: 3, 5: 3, 8: 4}
+
+
+def test_what_a_model_cannot_have_of_a_measure_is_noted_too(tmp_path: Path) -> None:
+    path = trained_run(tmp_path, model={"sublayers": "sf", "d_model": 16, "n_heads": 2})
+    assert RunDirectory(path).info.not_applicable["path_order/single"].startswith("a feed-forward sublayer")
+    (added,) = measure(path, ["path_order"], workers=1)
+    assert added.without.keys() == {"path_order/single"}
+    assert set(load(path).paths.path) == {"all"}
+
+
 class TestGroups:
     """Induction heads are chosen once and ablated together, against sets of other heads."""
 

@@ -180,6 +180,29 @@ def test_weights_that_break_are_noticed_at_the_snapshot_naming_the_step(
     assert run.table("training").column("step").to_pylist() == [1, 2, 3]
 
 
+def test_heads_that_weights_leave_without_a_value_are_noted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where W_V and W_O of a head are both 0, their gradients are too."""
+
+    def with_an_idle_head(*arguments: Any) -> Transformer:
+        model = Transformer(*arguments)
+        first = next(model.attention_sublayers())
+        with torch.no_grad():
+            first.W_V[:, 1] = first.W_O[1] = 0
+        return model
+
+    monkeypatch.setattr("induction_bump.training.train.Transformer", with_an_idle_head)
+    run = begin(tmp_path / "run", config_of(tmp_path / "cache"))
+    train(config_of(tmp_path / "cache"), run)
+    heads = load(run.path).read("heads", measure="copying_eigenvalue")
+    assert set(heads.step) == {0, 3, 8}
+    assert (0, 1) not in set(zip(heads["layer"], heads["head"], strict=True))
+    told = [f"copying_eigenvalue{form} of L0H1: all eigenvalues are 0" for form in ("", "_raw")]
+    assert run.info.not_applicable["copying_eigenvalue"] == "; ".join(told)
+    assert run.info.not_applicable["smear"] == "keys are not smeared"
+
+
 def test_the_step_of_a_broken_loss_is_the_first_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(tmp_path / "cache")
     run = begin(tmp_path / "run", config)

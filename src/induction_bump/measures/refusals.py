@@ -1,5 +1,7 @@
 """What a variant of the model cannot have, and why (measures.md §2 to §4). Free of torch."""
 
+from collections.abc import Mapping
+
 from induction_bump.model.options import ModelOptions
 
 OF_ONE_HEAD = ("copying_eigenvalue", "copying_logit")
@@ -17,11 +19,13 @@ OF_ATTENTION = (
     "duplicate_token",
     "null99",
 )
+SINGLE_PATHS = "path_order/single"
+"""The part of `path_order` that is about single paths."""
 OF_TWO_HEADS = ("composition_q", "composition_k", "composition_v", "qk_trace", "qk_eigenvalue")
 
 
 def refusals(options: ModelOptions) -> dict[str, str]:
-    """Measures that are not applicable to a model: measure → reason, one clause.
+    """Measures, and `SINGLE_PATHS`, that are not applicable to a model: name → reason, one clause.
 
     A one-layer model with smeared keys has no `qk_trace`, but `qk_trace_shifted_key`, which needs no earlier head.
     """
@@ -31,9 +35,22 @@ def refusals(options: ModelOptions) -> dict[str, str]:
         refused |= dict.fromkeys((*OF_ONE_HEAD, *OF_TWO_HEADS, *OF_SMEARED_KEYS), reason)
     elif reason := _without_pairs(options):
         refused |= dict.fromkeys(OF_TWO_HEADS, reason)
+    clamped = {(clamp.layer, clamp.head) for clamp in options.clamps}
+    if clamped and len(clamped) == options.n_attention * options.n_heads:
+        refused["null99"] = "every head is clamped"
+    if "f" in options.sublayers:
+        refused[SINGLE_PATHS] = "a feed-forward sublayer is no sum over what it reads"
     if not options.smeared_keys:
         refused = dict.fromkeys(OF_SMEARED_KEYS, "keys are not smeared") | refused
     return refused
+
+
+def noted(known: Mapping[str, str], further: Mapping[str, str]) -> dict[str, str]:
+    """What is known not to be there, and further reasons, each once: name → reasons, separated by semicolons."""
+    both = {
+        name: [*known.get(name, "").split("; "), *further.get(name, "").split("; ")] for name in {**known, **further}
+    }
+    return {name: "; ".join(filter(None, dict.fromkeys(reasons))) for name, reasons in both.items()}
 
 
 def _without_heads(options: ModelOptions) -> str | None:

@@ -134,7 +134,7 @@ class RunInfo(BaseModel):
     """What is needed to read scores: sizes of the probes, and the positions of the ICL scores."""
     measure_versions: dict[str, int]
     not_applicable: dict[str, str] = {}
-    """Measures that this model cannot have, each with the reason."""
+    """Measures that this model cannot have, or that some of its heads leave undefined, each with the reason."""
     groups: dict[str, Any] = {}
     """Groups of heads that were ablated together: which heads, and when and how they were chosen."""
     seconds: dict[str, float] = {}

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from induction_bump.data.cores import available_cores
-from induction_bump.measures.refusals import refusals
+from induction_bump.measures.refusals import noted, refusals
 from induction_bump.measures.registry import LABEL_COLUMNS, MEASURED_TABLES, VERSIONS, measure_of, tables_with
 from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.records.directory import RunDirectory, Snapshot, find_runs
@@ -180,7 +180,7 @@ class _Plan:
         snapshots = _saved(run, steps)  # a step without weights is told before anything is written
         bench = Bench.of(run.path)
         config = bench.config
-        refused = {name: why for name, why in refusals(config.model).items() if name in names}
+        refused = {name: why for name, why in refusals(config.model).items() if name.partition("/")[0] in names}
         wanted = names - refused.keys()
         if config.measures.repeats.repeats == 2:
             wanted -= {"prefix_matching_mean"}  # the same as prefix_matching, and not recorded
@@ -210,7 +210,7 @@ class _Plan:
             self.failed[task.step] = str(outcome)
             return
         tables, left_out = outcome
-        self.refused |= left_out
+        self.refused = noted(self.refused, {name: why for name, why in left_out.items() if name in self.wanted})
         for table, rows in tables.items():
             missing = _missing(rows, table, self.present[table].get(task.step, set()), self.wanted)
             if missing.num_rows:
@@ -220,17 +220,18 @@ class _Plan:
 
     def finish(self) -> Added:
         self.commit()
-        if self.refused:
-            self.run.update(not_applicable={**self.run.info.not_applicable, **self.refused})
         measured = len(self.tasks) - len(self.failed)
         failed = dict(sorted(self.failed.items()))
         return Added(self.run.path.name, measured, self.rows, self.refused | self.postponed, failed)
 
     def commit(self) -> None:
         self.committed = time.monotonic()
+        info = self.run.info
+        not_applicable = noted(info.not_applicable, self.refused)
+        if not_applicable != info.not_applicable:
+            self.run.update(not_applicable=not_applicable)
         if not self.waiting:
             return
-        info = self.run.info
         taken = {n: VERSIONS[n] for n in self.wanted}
         self.run.update(
             measure_versions={**info.measure_versions, **taken}, hashes={**self.bench.hashes, **info.hashes}

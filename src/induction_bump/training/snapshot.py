@@ -12,6 +12,7 @@ import torch
 from induction_bump.measures.ngrams import Ngrams
 from induction_bump.measures.probes import Probes
 from induction_bump.measures.ranks import Ranks
+from induction_bump.measures.refusals import noted
 from induction_bump.measures.registry import CHEAP
 from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.measures.take import Measured, take
@@ -69,6 +70,8 @@ class Snapshots(pl.Callback):
 
         def commit() -> None:
             tables = self._tables(found, step) if found else {}
+            if found and found.left_out:
+                self.run.update(not_applicable=noted(self.run.info.not_applicable, found.left_out))
             write_weights = (lambda path: save_weights(pl_module.model, path)) if weights else None
             self.run.write_snapshot(step, tables, write_weights)
 
