@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from induction_bump.data.corpus import prepare
 from induction_bump.measures.take import Measured, take
 from induction_bump.model.init import decayed
-from induction_bump.model.transformer import Transformer, next_token_losses
+from induction_bump.model.transformer import Tap, Transformer, next_token_losses
 from induction_bump.records.load import load
 from induction_bump.training.module import LanguageModel, learning_rate_factor
 from induction_bump.training.options import RunConfig, TrainingOptions
@@ -28,8 +28,8 @@ from induction_bump.training.weights import load_weights
 from tests.training.runs import begin, config_of
 
 
-def plain_losses(config: RunConfig) -> list[float]:
-    """The same training as a plain PyTorch loop."""
+def plain_losses(config: RunConfig, tap: Tap | None = None) -> list[float]:
+    """The same training as a plain PyTorch loop; `tap` may change what the model computes."""
     corpus = prepare(config.data, Path(config.paths.cache))
     model = Transformer(config.model, corpus.vocab_size, config.data.context, config.seed.init)
     o, B = config.training, config.training.batch_sequences
@@ -42,7 +42,8 @@ def plain_losses(config: RunConfig) -> list[float]:
     losses = []
     for step in range(config.total_steps):
         windows = torch.from_numpy(corpus.windows(np.arange(step * B, (step + 1) * B), config.seed.data))
-        loss = next_token_losses(model(windows[:, :-1]), windows[:, 1:]).mean()
+        logits = model(windows[:, :-1], *([tap] if tap else []))
+        loss = next_token_losses(logits, windows[:, 1:]).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), o.clip or math.inf)
         for group in optimizer.param_groups:
