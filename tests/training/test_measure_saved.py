@@ -1,5 +1,6 @@
 """Measures that are taken afterwards."""
 
+import json
 import math
 import os
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -79,6 +81,22 @@ def test_versions_are_noted_and_another_version_is_refused(tmp_path: Path, monke
         measure(path, ["loss"], workers=1)
     measure(path, ["icl_score"], workers=1)
     assert run.info.measure_versions == {**older, "loss": 7, "icl_score": 1}
+
+
+def test_the_version_of_a_measure_goes_into_what_records_carry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While training and afterwards: into run.json, and into the metadata of the files that hold its rows."""
+    for module in ("train", "measure_saved"):
+        monkeypatch.setattr(f"induction_bump.training.{module}.VERSIONS", {**VERSIONS, "loss": 7, "zero_ablation": 8})
+    path = trained_run(tmp_path)
+    measure(path, ["zero_ablation"], workers=1)
+    (rows,) = (path / "tables").glob("ablations-*.parquet")
+    carried = [
+        json.loads(pq.read_schema(file).metadata[b"measure_versions"])
+        for file in (path / "tables/scalars.parquet", rows)
+    ]
+    assert carried[0]["loss"] == carried[1]["loss"] == RunDirectory(path).info.measure_versions["loss"] == 7
+    assert carried[1]["zero_ablation"] == RunDirectory(path).info.measure_versions["zero_ablation"] == 8
+    assert "zero_ablation" not in carried[0]
 
 
 def test_the_null_can_be_taken_afterwards(tmp_path: Path) -> None:
@@ -275,6 +293,16 @@ def test_finished_rows_are_kept_where_a_process_is_lost(tmp_path: Path, monkeypa
     monkeypatch.undo()
     measure(path, ["zero_ablation"], workers=1)
     assert set(load(path).ablations.step) == {0, 5, 8}
+
+
+def test_a_further_part_never_takes_the_place_of_another(tmp_path: Path) -> None:
+    path = trained_run(tmp_path)
+    for step in (0, 5, 8):
+        measure(path, ["path_order"], steps=[step], workers=1)
+    (path / "tables/paths-measured0000.parquet").unlink()
+    assert set(load(path).paths.step) == {5, 8}
+    measure(path, ["path_order"], workers=1)
+    assert set(load(path).paths.step) == {0, 5, 8}
 
 
 def test_chosen_steps_only(tmp_path: Path) -> None:

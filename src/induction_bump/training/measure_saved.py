@@ -237,10 +237,15 @@ class _Plan:
             measure_versions={**info.measure_versions, **taken}, hashes={**self.bench.hashes, **info.hashes}
         )
         for table, rows in self.waiting.items():
-            number = len(list((self.run.path / "tables").glob(f"{table}-*.parquet")))
-            self.run.append_rows(table, f"measured{number:04d}", pa.concat_tables(rows).sort_by("step"))
+            self.run.append_rows(table, self._next_label(table), pa.concat_tables(rows).sort_by("step"))
             self.rows += sum(part.num_rows for part in rows)
         self.waiting = {}
+
+    def _next_label(self, table: str) -> str:
+        """One after those of all part files that are there, whichever were taken away."""
+        parts = (self.run.path / "tables").glob(f"{table}-measured*.parquet")
+        numbers = [int(number) for part in parts if (number := part.stem.removeprefix(f"{table}-measured")).isdecimal()]
+        return f"measured{max(numbers, default=-1) + 1:04d}"
 
 
 def _saved(run: RunDirectory, steps: Steps) -> list[Snapshot]:
