@@ -33,6 +33,10 @@ def test_it_prints_where_the_export_is(run: RunDirectory, capsys: pytest.Capture
         (["study/run", "--to", "onnx"], "bump: --to=onnx: no such format"),
         (["study/run", "--to", "transformer_lens", "--step", "7"], "bump: --step=7: no weights were saved there"),
         (["study/run", "--to", "transformer_lens", "--out", "study"], "bump: --out=study: is there already"),
+        (
+            ["study/run", "--to", "transformer_lens", "--out", "study/run/run.json/a/b"],
+            "bump: --out=study/run/run.json/a/b: study/run/run.json is a file; choose another",
+        ),
         (["study", "--to", "transformer_lens"], "bump: study: is a study"),
         (["missing", "--to", "transformer_lens"], "bump: missing: no such directory"),
     ],

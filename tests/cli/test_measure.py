@@ -60,6 +60,17 @@ def test_what_is_missing_is_added(run: RunDirectory, capfd: pytest.CaptureFixtur
     assert set(run.table("scalars", steps=[5]).column("name").to_pylist()) == {"icl_score"}
 
 
+def test_a_run_is_named_from_inside_of_it(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.path)
+    assert cli.main(["measure", ".", "--measures", "icl_score", "--workers", "1"]) == 0
+    said = capfd.readouterr()
+    assert said.out.startswith("run: 9 rows added")
+    assert said.err == "run: snapshot 1 of 1\n"
+    assert complaint([".", "--steps", "6"], capfd).startswith("bump: --steps: run has no weights of step 6; ")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [

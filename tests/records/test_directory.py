@@ -245,6 +245,14 @@ def test_an_unknown_table_is_refused_by_name(going: RunDirectory):
         going.table("head")
 
 
+def test_a_run_has_a_name_from_wherever_it_is_looked_at(going: RunDirectory, monkeypatch: pytest.MonkeyPatch):
+    (going.path / "training").mkdir(exist_ok=True)
+    for where, path in ((going.path, "."), (going.path / "training", ".."), (going.path.parent, going.path.name)):
+        monkeypatch.chdir(where)
+        assert RunDirectory(path).name == going.path.name
+    assert RunDirectory(going.path / ".").name == going.path.name
+
+
 def test_a_study_is_its_runs_by_name_and_a_run_is_itself(tmp_path: Path):
     paths = [make_run(tmp_path, name=name, snapshots=2) for name in ("b", "a", "c")]
     (tmp_path / "study" / ".sweep").mkdir()

@@ -72,6 +72,20 @@ def test_an_error_that_names_its_file_keeps_its_name(tmp_path: Path, replace: Ca
     assert caught.value.filename.endswith("nowhere/file")
 
 
+@pytest.mark.parametrize("replace", [in_place, in_a_directory])
+def test_an_error_about_what_lies_aside_is_about_its_place(tmp_path: Path, replace: Callable):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as caught:
+        replace(tmp_path / "file" / "target", lambda path: path.write_text("x"))
+    assert caught.value.filename == str(tmp_path / "file" / "target")
+
+
+def test_an_error_inside_a_directory_that_lies_aside_is_about_its_place(tmp_path: Path):
+    with pytest.raises(FileNotFoundError) as caught:
+        in_a_directory(tmp_path / "target", lambda path: (path / "file").write_text("x"))
+    assert caught.value.filename == str(tmp_path / "target" / "inner" / "file")
+
+
 def test_the_old_file_stays_readable_while_the_new_one_is_written(tmp_path: Path):
     file = tmp_path / "a.txt"
     file.write_text("old")

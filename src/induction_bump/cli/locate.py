@@ -20,5 +20,5 @@ def run(arguments: argparse.Namespace) -> int:
     located = locate(arguments.path)
     print(located.text(), summarise(located), sep="\n\n")
     for run, error in located.unreadable:
-        complain(f"{run.path.name}: {error}")
+        complain(f"{run.name}: {error}")
     return 2 if located.unreadable else 0

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the pages and print where the one of `path` is; returns the exit code, 2 where a run cannot be read."""
     from induction_bump.cli.lines import complain
-    from induction_bump.records.directory import find_runs
+    from induction_bump.records.directory import RunDirectory, find_runs
     from induction_bump.records.schema import RecordsError
     from induction_bump.report.page import write
 
@@ -30,5 +30,5 @@ def run(arguments: argparse.Namespace) -> int:
     page = write(arguments.path, unreadable=lambda run, error: unreadable.setdefault(run.path, error))
     print(page.absolute())
     for path, error in unreadable.items():
-        complain(f"{path.name}: {error}")
+        complain(f"{RunDirectory(path).name}: {error}")
     return 2 if unreadable else 0

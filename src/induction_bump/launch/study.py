@@ -67,11 +67,11 @@ def _standing(run: RunDirectory) -> Standing:
         info, state = run.info, run.status
         step, speed = _progress(run)
     except RecordsError as error:
-        return Standing(run.path.name, "unreadable", 0, 0, message=str(error))
+        return Standing(run.name, "unreadable", 0, 0, message=str(error))
     left = None
     if state == "running" and speed:
         left = (info.total_steps - step) * info.tokens_per_step / speed
-    return Standing(run.path.name, state, step, info.total_steps, speed, left, _last_event(run, info), info.message)
+    return Standing(run.name, state, step, info.total_steps, speed, left, _last_event(run, info), info.message)
 
 
 def _progress(run: RunDirectory) -> tuple[int, float | None]:

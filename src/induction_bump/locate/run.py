@@ -107,7 +107,7 @@ def _row(located: LocatedRun, event: Event) -> dict[str, Any]:
     low, high = event.low, event.high
     return {
         "run_id": located.run_id,
-        "run": located.run.path.name,
+        "run": located.run.name,
         "event": event.name,
         "found": event.found,
         "step_low": low and low.step,
@@ -138,7 +138,7 @@ def _block(located: LocatedRun) -> str:
     lines = [("event", "verdict", "tokens", "value", "heads"), *(_line(e) for e in located.events)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rows = ("  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-    head = f"{located.run.path.name} ({located.status}, {format_tokens(located.tokens, 3)} tokens)"
+    head = f"{located.run.name} ({located.status}, {format_tokens(located.tokens, 3)} tokens)"
     return "\n".join([head, *rows])
 
 

@@ -77,7 +77,7 @@ def _names(located: Located) -> dict[str, str]:
     described = {run.run_id: _describe(run) for run in located.runs}
     shared = Counter(described.values())
     return {
-        run.run_id: name if shared[name := described[run.run_id]] == 1 else f"{name} {run.run.path.name}"
+        run.run_id: name if shared[name := described[run.run_id]] == 1 else f"{name} {run.run.name}"
         for run in located.runs
     }
 

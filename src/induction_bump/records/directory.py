@@ -57,6 +57,11 @@ class RunDirectory:
     # Reading
 
     @property
+    def name(self) -> str:
+        """The directory's own name, of `.` and `..` as well."""
+        return self.path.name if self.path.name not in ("", "..") else self.path.resolve().name
+
+    @property
     def exists(self) -> bool:
         """Whether a run was ever begun here."""
         return (self.path / "run.json").is_file()
@@ -174,7 +179,7 @@ class RunDirectory:
 
     def write_probes(self, table: pa.Table) -> None:
         """Store what the examples of the held-out probe are. Raises RecordsError for other columns than `PROBES`."""
-        validate_columns(PROBES, table, f"probes of {self.path.name}")
+        validate_columns(PROBES, table, f"probes of {self.name}")
         replace_atomically(self.path / _PROBES, lambda p: pq.write_table(table, p))
 
     def write_snapshot(
@@ -217,7 +222,7 @@ class RunDirectory:
                 replace_atomically(target, lambda p, n=name, t=table: self._write_table(n, t, p, info))
 
     def _write_table(self, name: str, table: pa.Table, path: Path, info: RunInfo) -> None:
-        validate_table(name, table, f"{name} at {self.path.name}")
+        validate_table(name, table, f"{name} at {self.name}")
         metadata = {
             "schema_version": str(VERSION),
             "run_id": info.run_id,

@@ -25,24 +25,26 @@ def made(directory: Path) -> Path:
 
 
 @contextmanager
-def _named_in_errors(path: Path) -> Generator[None, None, None]:
-    """Let an error of the system that does not say which file it is about be about `path`."""
+def _named_in_errors(path: Path, aside: Path) -> Generator[None, None, None]:
+    """Let an error of the system be about `path` where it does not say which file it is about, or names `aside`."""
     try:
         yield
     except OSError as error:
         # what a write to an open file raises on a full disk knows no name
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
+        elif isinstance(error.filename, str) and (name := Path(error.filename)).is_relative_to(aside):
+            error.filename = str(path / name.relative_to(aside))
         raise
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path`, then rename it into place; the old one stays until then.
 
-    An OSError names `path` where it names nothing itself.
+    An OSError names `path` where it names nothing, or the file beside it.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _named_in_errors(path):
+    with _named_in_errors(path, aside):
         try:
             write(aside)
             sync(aside)
@@ -57,11 +59,11 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def directory_that_appears_whole(path: Path) -> Generator[Path, None, None]:
     """Give a directory beside `path` to fill; it takes the name `path` when the block ends without an error.
 
-    An OSError of the block names `path` where it names nothing itself.
+    An OSError of the block names `path` where it names nothing, or the directory beside it.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
-    with _named_in_errors(path):
+    with _named_in_errors(path, aside):
         aside.mkdir(parents=True)
         try:
             yield aside

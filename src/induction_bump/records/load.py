@@ -134,7 +134,7 @@ class Records:
 def _row(run: RunDirectory) -> dict[str, Any]:
     info = run.info
     described = info.model_dump(exclude={"hashes", "versions", "hardware", "probes", "measure_versions", "seconds"})
-    place = {"run": run.path.name, "path": str(run.path)}
+    place = {"run": run.name, "path": str(run.path)}
     return {**place, **described, "status": run.status, **_flatten(run.config)}
 
 

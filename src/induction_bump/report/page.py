@@ -109,9 +109,7 @@ def _study_page(path: Path, directories: list[RunDirectory], unreadable: Unreada
     by_run = located.read(path, [run.directory for run in runs])
     found = [by_run.get(run.info.run_id) for run in runs]
     links = {
-        key_of(run): f"{run.directory.path.name}/{FILE_NAME}"
-        for run in runs
-        if (run.directory.path / FILE_NAME).is_file()
+        key_of(run): f"{run.directory.name}/{FILE_NAME}" for run in runs if (run.directory.path / FILE_NAME).is_file()
     }
     name = path.resolve().name
     table = markup.study_table(runs, found, links)

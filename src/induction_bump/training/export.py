@@ -41,6 +41,8 @@ def export(path: Path, to: str, step: int | None = None, out: Path | None = None
     target = run.path / "export" / f"{to}-{snapshot.step}" if out is None else out
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ExportError(f"--out={target}: is there already; remove it, or choose another")
+    if file := next((parent for parent in target.parents if parent.is_file()), None):
+        raise ExportError(f"--out={target}: {file} is a file; choose another")
     config = run.typed(RunConfig)
     info = run.info
     make_config, make_state_dict = FORMATS[to]
@@ -59,7 +61,7 @@ def export(path: Path, to: str, step: int | None = None, out: Path | None = None
 def _the_run(path: Path) -> RunDirectory:
     runs = find_runs(path)
     if runs[0].path != path:
-        names = _listed([run.path.name for run in runs])
+        names = _listed([run.name for run in runs])
         raise ExportError(f"{path}: is a study, and one run is exported at a time; its runs: {names}")
     return runs[0]
 

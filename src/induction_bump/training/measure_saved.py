@@ -97,7 +97,7 @@ def measure(
             with closing(_performed(pool, tasks)) as performed:
                 for done, (plan, task, outcome) in enumerate(performed, start=1):
                     plan.take(task, outcome)
-                    progress(done, len(tasks), plan.run.path.name)
+                    progress(done, len(tasks), plan.run.name)
         except BaseException:
             for plan in plans:
                 plan.commit()
@@ -222,7 +222,7 @@ class _Plan:
         self.commit()
         measured = len(self.tasks) - len(self.failed)
         failed = dict(sorted(self.failed.items()))
-        return Added(self.run.path.name, measured, self.rows, self.refused | self.postponed, failed)
+        return Added(self.run.name, measured, self.rows, self.refused | self.postponed, failed)
 
     def commit(self) -> None:
         self.committed = time.monotonic()
@@ -256,7 +256,7 @@ def _saved(run: RunDirectory, steps: Steps) -> list[Snapshot]:
     there = {s.step for s in saved}
     if unknown := sorted(set(steps) - there):
         listed = ", ".join(map(str, sorted(there))) or "none"
-        raise ValueError(f"--steps: {run.path.name} has no weights of step {unknown[0]}; there are those of {listed}")
+        raise ValueError(f"--steps: {run.name} has no weights of step {unknown[0]}; there are those of {listed}")
     return [s for s in saved if s.step in steps] if steps else saved
 
 

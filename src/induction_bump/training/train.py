@@ -87,7 +87,7 @@ def train(
     stop = StopOnRequest(stop_requested)
     null = partial(null99, config.model, corpus.vocab_size, config.data.context, probes, config.measures.null, cache)
     snapshots = Snapshots(config, run, probes, ngrams, null, rows)
-    progress = Progress(rows, config.total_steps, config.tokens_per_step, f"{config.study}/{run.path.name}")
+    progress = Progress(rows, config.total_steps, config.tokens_per_step, f"{config.study}/{run.name}")
     trainer = make_trainer(config, [KeepSignals(), rows, snapshots, progress, stop], cluster)
     if trainer.is_global_zero:
         _describe(run, corpus, probes, model, config)
