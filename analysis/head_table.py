@@ -7,9 +7,13 @@ Needs `bump measure` to have filled the tables. For each run in which a change w
 snapshot before the first event of the change, "after" the run's last.
 
 Attribution (Olsson et al. 2022): let v be the change of the token losses from before the change to its end, of unit
-length; a head's attribution is the dot product of v with what its pattern-preserving ablation does to the token losses,
-at the last snapshot, which defines neither end of v. It is negative where the head carries what the change brought. The
-control is the same with a v from an equally long stretch of tokens before the change.
+length over the whole probe; a head's attribution is the dot product of v with what its pattern-preserving ablation does
+to the token losses at the last snapshot, over the examples that heads are ablated on. Beside it stands the cosine of
+the two over the same examples. It is negative where the head carries what the change brought. The control is the same
+with a v from an equally long stretch of tokens before the change (from the snapshot nearest to its beginning).
+
+There is no attribution where the change ends at the last snapshot itself, since shared noise would bias it, and no
+control where there is no such stretch after step 0; either is told.
 """
 
 import argparse
@@ -28,6 +32,12 @@ from induction_bump.records.load import Records, load
 CHANGE = ("previous_token", "prefix_matching", "copy_advantage", "icl")
 """Events that the change reaches from and to."""
 SCORES = ("prefix_matching", "previous_token", "copying_eigenvalue", "qk_eigenvalue", "copying_logit")
+ATTRIBUTIONS = (
+    "attribution",
+    "attribution_cosine",
+    "attribution_control",
+    "attribution_control_cosine",
+)
 EFFECTS = {
     ("zero", "loss"): "loss, zero",
     ("pattern_preserving", "loss"): "loss, preserving",
@@ -59,21 +69,36 @@ def direction(losses: pd.DataFrame, start: float, end: float) -> np.ndarray | No
     return change / length if length else None
 
 
-def attribution(records: Records, run: str, start: int, end: int) -> pd.DataFrame:
-    """By layer and head: `attribution` and `attribution_control` at the last snapshot, in nats."""
+def attribution(records: Records, run: str, start: int, end: int, last: int) -> pd.DataFrame:
+    """By layer and head at the moment `last`: `attribution` and `attribution_control` in nats, each with its `_cosine`.
+
+    What cannot be had has no column, and without ablations at that moment there are no rows.
+    """
     losses = token_losses(records, run)
+    stretches = {"attribution": (start, end)} if end < last else {}
+    if stretches and (before := start - (end - start)) >= losses.index[losses.index > 0].min():
+        stretches["attribution_control"] = (before, start)
+    directions = {name: v for name, ends in stretches.items() if (v := direction(losses, *ends)) is not None}
     ablated = records.read("ablated_tokens", runs=[run], kind="pattern_preserving")
-    ablated = ablated[ablated["tokens"] == ablated["tokens"].max()]
-    last = losses.loc[ablated["tokens"].iloc[0]]
-    before = max(start - (end - start), float(losses.index[losses.index > 0].min()))
-    directions = {"attribution": direction(losses, start, end), "attribution_control": direction(losses, before, start)}
     rows = []
-    for (layer, head), part in ablated.groupby(["layer", "head"]):
+    for (layer, head), part in ablated[ablated["tokens"] == last].groupby(["layer", "head"]):
         part = part.sort_values("example")
-        effect = part["loss"].to_numpy() - last.loc[part["example"]].to_numpy()
-        there = {name: float(effect @ v[part["example"]]) for name, v in directions.items() if v is not None}
-        rows.append({"layer": layer, "head": head, **there})
+        effect = part["loss"].to_numpy() - losses.loc[last, part["example"]].to_numpy()
+        row: dict[str, float] = {"layer": layer, "head": head}
+        for name, whole in directions.items():
+            v = whole[part["example"]]
+            lengths = np.linalg.norm(effect) * np.linalg.norm(v)
+            row[name] = float(effect @ v)
+            row[f"{name}_cosine"] = row[name] / lengths if lengths else np.nan
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def lacking(table: pd.DataFrame, last: int, end: int) -> str | None:
+    """Why a table has no attribution, or no control of it."""
+    if "attribution" not in table:
+        return "the change ends at the last snapshot" if end >= last else "no ablations of the last snapshot"
+    return None if "attribution_control" in table else "no stretch before the change is as long as the change"
 
 
 def gather(records: Records, run: str, start: int, end: int) -> pd.DataFrame:
@@ -90,8 +115,9 @@ def gather(records: Records, run: str, start: int, end: int) -> pd.DataFrame:
         effects.columns = [f"{kind} {quantity}" for kind, quantity in effects.columns]
         tables.append(scores.join(effects).assign(when=when, tokens=tokens).reset_index())
     table = pd.concat(tables, ignore_index=True)
-    found = attribution(records, run, start, end).assign(when="after")
-    table = table.merge(found, on=["layer", "head", "when"], how="left")
+    found = attribution(records, run, start, end, int(moments["after"]))
+    if not found.empty:
+        table = table.merge(found.assign(when="after"), on=["layer", "head", "when"], how="left")
     first = ["when", "tokens", "layer", "head"]
     return table[first + [column for column in table.columns if column not in first]]
 
@@ -100,7 +126,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
     """Heads × columns as shaded numbers, before and after; each column is shaded by its own largest value."""
     columns = {name: name.replace("_", "\n") for name in SCORES if name in table}
     columns |= {f"{k} {q}": label.replace(", ", "\n") for (k, q), label in EFFECTS.items() if f"{k} {q}" in table}
-    columns |= {name: name.replace("_", "\n") for name in ("attribution", "attribution_control") if name in table}
+    columns |= {name: name.replace("_", "\n") for name in ATTRIBUTIONS if name in table}
     scale = table[list(columns)].abs().max().replace(0, 1)
     parts = list(table.groupby("when", sort=False))
     rows = len(parts[0][1])
@@ -142,6 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
             print(f"{run}: no ablations are recorded; bump measure {chosen.study} takes them")
             continue
         table = gather(records, run_id, *span)
+        if reason := lacking(table, int(table["tokens"].max()), span[1]):
+            print(f"{run}: without {'control' if 'attribution' in table else 'attribution'}: {reason}")
         out.mkdir(parents=True, exist_ok=True)
         path = out / (f"{run}-head_table.png" if len(records.directories) > 1 else "head_table.png")
         table.to_csv(path.with_suffix(".csv"), index=False)
