@@ -3,7 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,10 +82,18 @@ def prepare_data(configs: Iterable[RunConfig]) -> None:
         fit.check_room(needed, study_directory(config))
 
 
-def run(config: RunConfig, environment: Mapping[str, str] = os.environ, say: Say = print) -> Outcome:
+def run(
+    config: RunConfig,
+    environment: Mapping[str, str] = os.environ,
+    say: Say = print,
+    *,
+    wait: float | None = None,
+    own_terminal: bool = True,
+) -> Outcome:
     """Train a run that is not finished yet, and tell how it ended.
 
-    Args: environment, what workers start from; say, takes lines for the user.
+    Args: environment, what workers start from; say, takes lines for the user; wait, seconds that another process which
+    writes the run is awaited, `worker.LOCK_SECONDS` by default; own_terminal, whether no other run writes there.
     Raises ConfigError or CorpusError, before anything is written, for what the user can mend.
     """
     job, rank = plan(config), ranks.from_environment()
@@ -101,15 +110,18 @@ def run(config: RunConfig, environment: Mapping[str, str] = os.environ, say: Say
             say(_first_line(config, job))
         return _as_rank(job, rank)
     if is_locked(directory.path):
-        say(f"{name}: another process writes it; waiting up to {worker.LOCK_SECONDS:.0f} s")
+        wait = worker.LOCK_SECONDS if wait is None else wait
+        if wait:
+            say(f"{name}: another process writes it; waiting up to {wait:.0f} s")
         try:
-            _await_writer(directory)
+            _await_writer(directory, wait)
         except RunBusyError as error:
             return Outcome(job.run_id, job.path, "busy", str(error))
         if is_finished(directory):
             return Outcome(job.run_id, job.path, "skipped")
     say(_first_line(config, job))
-    return _in_workers(replace(job, launcher=str(Watched.this())), config, environment)
+    watched = replace(job, launcher=str(Watched.this()))
+    return _in_workers(watched, config, environment, own_terminal)
 
 
 def _first_line(config: RunConfig, job: Job) -> str:
@@ -125,14 +137,21 @@ def _as_rank(job: Job, rank: Rank) -> Outcome:
         return worker.work(job, rank)
 
 
-def _in_workers(job: Job, config: RunConfig, environment: Mapping[str, str]) -> Outcome:
+def _in_workers(job: Job, config: RunConfig, environment: Mapping[str, str], own_terminal: bool) -> Outcome:
+    with private_directory() as private:
+        code = workers.run(job, config.devices.count, private, environment, own_terminal=own_terminal)
+        left = note.find(private)
+    outcome = Outcome(job.run_id, job.path, left.status, left.message) if left else _from_records(job, code)
+    return outcome if outcome.recorded else record(outcome)
+
+
+@contextmanager
+def private_directory() -> Generator[Path, None, None]:
+    """A directory for a launcher and what it starts, removed at the end."""
     # An in-memory file system where there is one: a full disk must not keep workers from saying so.
     shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="bump-", dir=shared) as private:
-        code = workers.run(job, config.devices.count, Path(private), environment)
-        left = note.find(Path(private))
-    outcome = Outcome(job.run_id, job.path, left.status, left.message) if left else _from_records(job, code)
-    return outcome if outcome.recorded else _record(outcome)
+        yield Path(private)
 
 
 def _from_records(job: Job, code: int) -> Outcome:
@@ -146,7 +165,7 @@ def _from_records(job: Job, code: int) -> Outcome:
     return Outcome(job.run_id, job.path, "failed", f"a worker process {reason} without saying why")
 
 
-def _record(outcome: Outcome) -> Outcome:
+def record(outcome: Outcome) -> Outcome:
     """Write down, where that is possible, how a run ended whose workers could not."""
     run = RunDirectory(outcome.path)
     if outcome.status not in ("failed", "preempted") or not run.exists or run.status != "interrupted":
@@ -167,7 +186,7 @@ def is_finished(run: RunDirectory) -> bool:
     return run.exists and run.info.status == "finished"
 
 
-def _await_writer(run: RunDirectory) -> None:
+def _await_writer(run: RunDirectory, seconds: float) -> None:
     lock = RunLock(run.path)
-    lock.acquire(timeout=worker.LOCK_SECONDS)
+    lock.acquire(timeout=seconds)
     lock.release()

@@ -1,4 +1,4 @@
-"""What Hydra calls for each job."""
+"""What Hydra calls once a run, in whatever process its launcher chose."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +24,10 @@ class Task:
         """`environment` is what workers start from, `command` what the user typed."""
         self.environment = dict(environment)
         self.command = list(command)
+        self.wait: float | None = None
+        """Seconds that another writer of a run is awaited; None for the usual."""
+        self.own_terminal = True
+        """Whether no other run writes there."""
         self.outcomes: list[Outcome] = []
         self.started = False
 
@@ -44,7 +48,7 @@ class Task:
 
     def _run(self, config: RunConfig) -> Outcome:
         try:
-            return cell.run(config, self.environment)
+            return cell.run(config, self.environment, wait=self.wait, own_terminal=self.own_terminal)
         except (OSError, RecordsError) as error:  # of this run alone, perhaps: the other cells of a sweep go on
             return Outcome("", str(cell.study_directory(config) / slug(config)), "failed", explain_failure(error))
 

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from induction_bump.launch import stop, watch
 from induction_bump.launch.job import Job
@@ -20,18 +22,32 @@ def command(devices: int) -> list[str]:
     return [sys.executable, "-m", *torchrun, "-m", WORKER]
 
 
-def run(job: Job, devices: int, directory: Path, environment: Mapping[str, str] = os.environ) -> int:
+def run(
+    job: Job,
+    devices: int,
+    directory: Path,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    own_terminal: bool = True,
+) -> int:
     """Run the workers of a job to their end; returns their exit code, which says less than `run.json` does.
 
     `directory` is private to this launcher and its workers. Signals ask the workers to stop at a step boundary; a
-    second Ctrl-C ends them at once. No worker is left when this returns or raises.
+    second Ctrl-C ends them at once. No worker is left when this returns or raises. Workers that share the terminal
+    with those of other runs (`own_terminal=False`) see none, and so write lines in place of a bar.
     """
-    process = subprocess.Popen(
-        command(devices),
-        env={**environment, **job.to_environment(), stop.DIRECTORY: str(directory)},
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,  # one run, one process group: a terminal's Ctrl-C reaches the launcher only
-    )
+    shared = not own_terminal and sys.stderr.isatty()
+    with stop.held_back():
+        process = subprocess.Popen(
+            command(devices),
+            env={**environment, **job.to_environment(), stop.DIRECTORY: str(directory)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if shared else None,
+            stderr=subprocess.STDOUT if shared else None,
+            start_new_session=True,  # one run, one process group: a terminal's Ctrl-C reaches the launcher only
+        )
+    if process.stdout:
+        threading.Thread(target=_pass_on, args=[process.stdout], name="pass-on-lines", daemon=True).start()
     try:
         # The handler only kills: to wait there would be to wait for a lock that `Popen.wait` holds outside of it.
         with stop.taking_signals(directory, at_once=lambda: watch.kill_tree(process.pid)):
@@ -40,3 +56,10 @@ def run(job: Job, devices: int, directory: Path, environment: Mapping[str, str] 
         if process.returncode is None:
             watch.kill_tree(process.pid)
             process.wait()
+
+
+def _pass_on(lines: IO[bytes]) -> None:
+    """Write whole lines, which those of other runs may stand between, until the last of the workers has ended."""
+    for line in lines:
+        sys.stderr.write(line.decode(errors="replace"))
+        sys.stderr.flush()

@@ -1,0 +1,198 @@
+"""A sweep on one machine, several cells at once: `hydra/launcher=pool`, through hydra-joblib-launcher.
+
+Each process of the pool takes the next cell, waits until devices are lent to it, and starts the cell's workers on them.
+The launcher alone takes signals; whatever becomes of a process of the pool, the other cells keep what they came to.
+"""
+
+import importlib.util
+import os
+import traceback
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import psutil
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from induction_bump.launch.ledger import Ledger
+    from induction_bump.launch.plan import Cell
+    from induction_bump.launch.task import Task
+
+_ATTEMPTS = 2
+"""How often a cell may be under way when the pool breaks; joblib ends all its processes when one of them dies."""
+
+
+class Pool(Launcher):
+    """Runs cells beside each other, as many as the machine's devices are enough for."""
+
+    def __init__(self, n_jobs: Any = None) -> None:
+        """`n_jobs` cells at once; None for as many as fit. Raises ConfigError for what is no such number."""
+        from induction_bump.config.errors import ConfigError
+
+        if n_jobs is not None and (not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs < 1):
+            raise ConfigError(f"hydra.launcher.n_jobs={n_jobs}: must be at least 1, or null for as many as fit")
+        self.n_jobs = n_jobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra gives. Raises ConfigError where joblib's launcher is not installed."""
+        require("hydra_joblib_launcher", "pool", "joblib")
+        self.context, self.task, self.config = hydra_context, task_function, config
+
+    def prepare(self, cells: Sequence["Cell"]) -> None:
+        """Learn what will be launched. Raises ConfigError for a cell for which the machine is too small."""
+        from induction_bump.launch.demand import Demand
+        from induction_bump.launch.leases import Machine
+
+        self.cells, self.machine = list(cells), Machine.this()
+        demands = [Demand.of(cell.config, self.machine, self.n_jobs) for cell in cells]
+        self.at_once = min(len(cells), self.n_jobs or sum(_fitting(self.machine, demands))) or 1
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the cells that `prepare` was told of, to an outcome for each."""
+        from induction_bump.launch import stop
+        from induction_bump.launch.cell import private_directory
+        from induction_bump.launch.ledger import Ledger
+
+        batch = list(job_overrides)
+        assert len(batch) == len(self.cells)
+        if self.at_once > 1:
+            print(f"{len(batch)} runs, {self.at_once} at once", flush=True)
+        with (
+            private_directory() as private,
+            _exported(stop.SWEEP, str(private)),
+            stop.taking_signals_apart(private, at_once=_end_children),
+        ):
+            outcomes = self._outcomes(batch, Ledger(private))
+        return [_returned(outcome) for outcome in outcomes]
+
+    def _outcomes(self, batch: list[Sequence[str]], ledger: "Ledger") -> "list[Any]":
+        from induction_bump.launch import cell, stop
+        from induction_bump.launch.outcome import Outcome
+
+        pending, under_way, idle = list(range(len(batch))), Counter[int](), 0
+        while pending and not stop.requested():
+            broken = not self._run(batch, pending, ledger)
+            unknown = [number for number in pending if ledger.outcome(number) is None]
+            if not broken or stop.requested():
+                break
+            begun = [number for number in unknown if ledger.begun(number)]
+            under_way.update(begun)
+            idle = 0 if begun or len(unknown) < len(pending) else idle + 1
+            for number in unknown:
+                if under_way[number] >= _ATTEMPTS or idle >= _ATTEMPTS:
+                    job = self.cells[number].job
+                    failed = Outcome(job.run_id, job.path, "failed", "the process of the pool that ran it was ended")
+                    ledger.end(number, cell.record(failed))
+                else:
+                    ledger.forget(number)
+            pending = [number for number in unknown if ledger.outcome(number) is None]
+        return [self._outcome(number, ledger) for number in range(len(batch))]
+
+    def _run(self, batch: list[Sequence[str]], numbers: list[int], ledger: "Ledger") -> bool:
+        """Let joblib run some of the cells; False where one of its processes died."""
+        from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+
+        from induction_bump.launch.watch import Watched
+
+        at_once = min(self.at_once, len(numbers))
+        joblib = JoblibLauncher(
+            n_jobs=at_once,
+            pre_dispatch=at_once,
+            batch_size=1,
+            initializer=_begin,
+            initargs=(str(Watched.this()),),
+        )
+        task: Any = leased(self.task, self, numbers, ledger)
+        joblib.setup(hydra_context=self.context, task_function=task, config=self.config)
+        try:
+            joblib.launch(_UntilStopped([batch[number] for number in numbers]), initial_job_idx=0)
+        except BrokenProcessPool:
+            return False
+        finally:
+            _shut_down()
+        return True
+
+    def _outcome(self, number: int, ledger: "Ledger") -> Any:
+        """What became of a cell, also where a stop left it untold."""
+        from induction_bump.launch import cell
+        from induction_bump.launch.outcome import Outcome
+
+        job = self.cells[number].job
+        if known := ledger.outcome(number):
+            return known if known.path else replace(known, path=job.path)
+        if ledger.begun(number):
+            return cell.record(Outcome(job.run_id, job.path, "preempted"))
+        return Outcome(job.run_id, job.path, "waiting")
+
+
+def require(package: str, launcher: str, extra: str) -> None:
+    """Raises ConfigError with what to install where a plugin of Hydra is missing."""
+    from induction_bump.config.errors import ConfigError
+
+    if importlib.util.find_spec(f"hydra_plugins.{package}") is None:
+        raise ConfigError(
+            f"hydra/launcher={launcher}: needs {package.replace('_', '-')}; pip install 'induction-bump[{extra}]'"
+        )
+
+
+def leased(task: Any, pool: Pool, numbers: list[int], ledger: "Ledger") -> "Task":
+    """The task of a process of the pool."""
+    from induction_bump.launch.leased import LeasedTask
+
+    return LeasedTask(
+        task, pool.machine, asked=pool.n_jobs, at_once=pool.at_once, numbers=numbers, ledger=ledger
+    )
+
+
+def _fitting(machine: Any, demands: Sequence[Any]) -> Iterator[int]:
+    """How many of the smallest cells of each kind fit at once."""
+    for kind in ("gpu", "core"):
+        counts = [demand.count for demand in demands if demand.kind == kind]
+        if counts:
+            yield max(1, len(machine.there(kind)) // min(counts))
+
+
+def _begin(launcher: str) -> None:
+    """What each process of the pool does first."""
+    from induction_bump.launch import stop, watch
+
+    watch.end_with(watch.Watched.parse(launcher))
+    stop.leave_signals()
+
+
+def _end_children() -> None:
+    from induction_bump.launch.watch import kill_tree
+
+    for child in psutil.Process().children():
+        kill_tree(child.pid)
+
+
+def _shut_down() -> None:
+    """End joblib's processes, which it would keep for five minutes."""
+    from joblib.externals.loky.reusable_executor import _executor  # type: ignore[attr-defined]
+
+    if _executor is not None:
+        _executor.shutdown(wait=True, kill_workers=True)
+
+
+def _returned(outcome: Any) -> JobReturn:
+    returned = JobReturn(status=JobStatus.COMPLETED)
+    returned.return_value = outcome
+    return returned
+
+
+@contextmanager
+def _exported(name: str, value: str) -> Generator[None, None, None]:
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
