@@ -1,14 +1,19 @@
-"""Where Hydra looks for plugins, in every process that uses it: makes `hydra/sweeper=bump` known, and nothing else."""
+"""Where Hydra looks for plugins, in every process that uses it: makes ours known, and nothing else."""
 
 from dataclasses import dataclass
 
 from hydra.core.config_store import ConfigStore
 
+from induction_bump.launch.pool import Pool
 from induction_bump.launch.sweeper import CheckedSweeper
 
 
 class BumpSweeper(CheckedSweeper):
     """`CheckedSweeper` under the only package from which Hydra takes plugins."""
+
+
+class PoolLauncher(Pool):
+    """`Pool`, as `conf/hydra/launcher/pool.yaml` names it."""
 
 
 @dataclass

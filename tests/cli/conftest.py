@@ -18,7 +18,7 @@ class StandInCells:
         self.endings: dict[str, Outcome] = {}
         self.does: Callable[[RunConfig], object] = lambda config: None
 
-    def __call__(self, config: RunConfig, environment: object = None) -> Outcome:
+    def __call__(self, config: RunConfig, environment: object = None, **how: object) -> Outcome:
         job = cell.plan(config)
         self.configs.append(config)
         self.does(config)

@@ -196,16 +196,17 @@ def test_a_sweep_runs_every_cell_and_notes_what_it_was_to_run(
     assert [config.model.sublayers for config in cells.configs] == ["s", "ss", "s"]
     assert [config.model.smeared_keys for config in cells.configs] == [False, False, True]
     assert {(config.study, config.total_steps) for config in cells.configs} == {("quickstart", 20)}
-    [metadata] = (directory / "runs/quickstart/.sweep").iterdir()
+    [metadata] = (directory / "runs/quickstart/.sweep").glob("*.json")
     content = json.loads(metadata.read_text(encoding="utf-8"))
     assert content["command"] == "bump train -m +sweeps=quickstart debug=fast"
     assert [cell["overrides"] for cell in content["cells"]] == [
         [f"model={model}", "+sweeps=quickstart", "+debug=fast"]
         for model in ("one_layer", "two_layers", "one_layer_smeared")
     ]
-    assert everything_in(directory) == sorted(
-        ["runs", "runs/quickstart", "runs/quickstart/.sweep", f"runs/quickstart/.sweep/{metadata.name}"]
-    )
+    [remembered] = (metadata.parent / "remembered").iterdir()
+    parts = ("", "/quickstart", "/quickstart/.sweep", "/quickstart/.sweep/remembered")
+    made = [*(f"runs{part}" for part in parts), *(str(p.relative_to(directory)) for p in (metadata, remembered))]
+    assert everything_in(directory) == sorted(made)
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 

@@ -47,9 +47,11 @@ def config(tmp_path: Path) -> RunConfig:
 
 @pytest.fixture(autouse=True)
 def _no_stop_left_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv(stop.DIRECTORY, raising=False)
+    for variable in (stop.DIRECTORY, stop.SWEEP):
+        monkeypatch.delenv(variable, raising=False)
     yield
     stop._requested.clear()
+    stop._left_to_another.clear()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tests.tracking.wandb_double import isolate
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the one worker run in this process."""
 
-    def run(job: Job, devices: int, directory: Path, environment: Mapping[str, str]) -> int:
+    def run(job: Job, devices: int, directory: Path, environment: Mapping[str, str], **how: object) -> int:
         outcome = worker.work(job, None)
         if outcome.code and not outcome.recorded:
             note.Note(outcome.message or "", outcome.status).leave(directory)
@@ -198,7 +198,7 @@ class TestWorkersThatVanish:
 
     @pytest.fixture(autouse=True)
     def vanish(self, training: StandInTraining, monkeypatch: pytest.MonkeyPatch) -> None:
-        def run(job: Job, devices: int, directory: Path, environment: Mapping[str, str]) -> int:
+        def run(job: Job, devices: int, directory: Path, environment: Mapping[str, str], **how: object) -> int:
             worker.work(job, None)
             RunDirectory(job.path).update(status="running", finished_at=None)
             return -9

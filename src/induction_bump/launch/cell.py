@@ -24,15 +24,16 @@ from induction_bump.training.options import RunConfig
 Say = Callable[[str], object]
 
 
-def plan(config: RunConfig) -> Job:
+def plan(config: RunConfig, content: str | None = None) -> Job:
     """Name a run and find its directory: the one that ends with its id, whatever it was called. Writes nothing.
 
-    Raises ConfigError where its directory or the devices forbid it, CorpusError where its corpus cannot be had.
+    Args: content, the corpus's content hash where the caller knows it. Raises ConfigError where its directory or the
+    devices forbid it, CorpusError where its corpus cannot be had.
     """
     from induction_bump.data.fingerprint import fingerprint
 
     ranks.check(config, ranks.from_environment())
-    content = fingerprint(config.data, _cache(config))
+    content = content or fingerprint(config.data, _cache(config))
     identity = run_id(config, content)
     study = study_directory(config)
     known = sorted(file.parent for file in study.glob(f"*-{identity}/run.json"))

@@ -4,10 +4,9 @@ import os
 import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from induction_bump.launch import cell, leases, stop
+from induction_bump.launch import leases, stop
 from induction_bump.launch.demand import Demand, with_threads
 from induction_bump.launch.leases import Machine
 from induction_bump.launch.ledger import Ledger

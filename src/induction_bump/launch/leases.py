@@ -101,8 +101,9 @@ def _await(
             if waiting:
                 waiting = not _lock(turn, where / f"{kind}s")
             else:
-                free = (name for name in devices if name not in taken and len(taken) < count)
-                taken += [name for name in free if _lock(held, where / _file_name(kind, name))]
+                for name in devices:
+                    if len(taken) < count and name not in taken and _lock(held, where / _file_name(kind, name)):
+                        taken.append(name)
             if waiting or len(taken) < count:
                 time.sleep(_POLL_SECONDS)
     return taken

@@ -6,23 +6,24 @@ The launcher alone takes signals; whatever becomes of a process of the pool, the
 
 import importlib.util
 import os
-import traceback
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from induction_bump.launch.sweeper import Prepared
+
 if TYPE_CHECKING:
+    from induction_bump.launch.demand import Demand
+    from induction_bump.launch.leases import Kind, Machine
     from induction_bump.launch.ledger import Ledger
+    from induction_bump.launch.outcome import Outcome
     from induction_bump.launch.plan import Cell
     from induction_bump.launch.task import Task
 
@@ -30,7 +31,7 @@ _ATTEMPTS = 2
 """How often a cell may be under way when the pool breaks; joblib ends all its processes when one of them dies."""
 
 
-class Pool(Launcher):
+class Pool(Prepared):
     """Runs cells beside each other, as many as the machine's devices are enough for."""
 
     def __init__(self, n_jobs: Any = None) -> None:
@@ -38,13 +39,16 @@ class Pool(Launcher):
         from induction_bump.config.errors import ConfigError
 
         if n_jobs is not None and (not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs < 1):
-            raise ConfigError(f"hydra.launcher.n_jobs={n_jobs}: must be at least 1, or null for as many as fit")
+            raise ConfigError(
+                f"hydra.launcher.n_jobs={n_jobs}: must be a whole number of at least 1, or null for as many as fit"
+            )
         self.n_jobs = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives. Raises ConfigError where joblib's launcher is not installed."""
         require("hydra_joblib_launcher", "pool", "joblib")
-        self.context, self.task, self.config = hydra_context, task_function, config
+        self.context, self.config = hydra_context, config
+        self.task = cast("Task", task_function)
 
     def prepare(self, cells: Sequence["Cell"]) -> None:
         """Learn what will be launched. Raises ConfigError for a cell for which the machine is too small."""
@@ -71,9 +75,9 @@ class Pool(Launcher):
             stop.taking_signals_apart(private, at_once=_end_children),
         ):
             outcomes = self._outcomes(batch, Ledger(private))
-        return [_returned(outcome) for outcome in outcomes]
+        return [returned(outcome) for outcome in outcomes]
 
-    def _outcomes(self, batch: list[Sequence[str]], ledger: "Ledger") -> "list[Any]":
+    def _outcomes(self, batch: list[Sequence[str]], ledger: "Ledger") -> "list[Outcome]":
         from induction_bump.launch import cell, stop
         from induction_bump.launch.outcome import Outcome
 
@@ -98,11 +102,17 @@ class Pool(Launcher):
 
     def _run(self, batch: list[Sequence[str]], numbers: list[int], ledger: "Ledger") -> bool:
         """Let joblib run some of the cells; False where one of its processes died."""
+        from concurrent.futures.process import BrokenProcessPool
+
         from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 
+        from induction_bump.launch.leased import LeasedTask
         from induction_bump.launch.watch import Watched
 
         at_once = min(self.at_once, len(numbers))
+        task: Any = LeasedTask(
+            self.task, self.machine, asked=self.n_jobs, at_once=self.at_once, numbers=numbers, ledger=ledger
+        )
         joblib = JoblibLauncher(
             n_jobs=at_once,
             pre_dispatch=at_once,
@@ -110,7 +120,6 @@ class Pool(Launcher):
             initializer=_begin,
             initargs=(str(Watched.this()),),
         )
-        task: Any = leased(self.task, self, numbers, ledger)
         joblib.setup(hydra_context=self.context, task_function=task, config=self.config)
         try:
             joblib.launch(_UntilStopped([batch[number] for number in numbers]), initial_job_idx=0)
@@ -120,7 +129,7 @@ class Pool(Launcher):
             _shut_down()
         return True
 
-    def _outcome(self, number: int, ledger: "Ledger") -> Any:
+    def _outcome(self, number: int, ledger: "Ledger") -> "Outcome":
         """What became of a cell, also where a stop left it untold."""
         from induction_bump.launch import cell
         from induction_bump.launch.outcome import Outcome
@@ -143,21 +152,29 @@ def require(package: str, launcher: str, extra: str) -> None:
         )
 
 
-def leased(task: Any, pool: Pool, numbers: list[int], ledger: "Ledger") -> "Task":
-    """The task of a process of the pool."""
-    from induction_bump.launch.leased import LeasedTask
+class _UntilStopped(Sequence[Sequence[str]]):
+    """The cells, until a stop is requested; joblib asks for the next one when a process is free."""
 
-    return LeasedTask(
-        task, pool.machine, asked=pool.n_jobs, at_once=pool.at_once, numbers=numbers, ledger=ledger
-    )
+    def __init__(self, cells: Sequence[Sequence[str]]) -> None:
+        self._cells = cells
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __getitem__(self, index: Any) -> Any:
+        from induction_bump.launch import stop
+
+        if stop.requested():
+            raise IndexError(index)
+        return self._cells[index]
 
 
-def _fitting(machine: Any, demands: Sequence[Any]) -> Iterator[int]:
+def _fitting(machine: "Machine", demands: "Sequence[Demand]") -> Iterator[int]:
     """How many of the smallest cells of each kind fit at once."""
-    for kind in ("gpu", "core"):
-        counts = [demand.count for demand in demands if demand.kind == kind]
-        if counts:
-            yield max(1, len(machine.there(kind)) // min(counts))
+    kinds: set[Kind] = {demand.kind for demand in demands}
+    for kind in kinds:
+        smallest = min(demand.count for demand in demands if demand.kind == kind)
+        yield len(machine.there(kind)) // smallest
 
 
 def _begin(launcher: str) -> None:
@@ -176,17 +193,20 @@ def _end_children() -> None:
 
 
 def _shut_down() -> None:
-    """End joblib's processes, which it would keep for five minutes."""
-    from joblib.externals.loky.reusable_executor import _executor  # type: ignore[attr-defined]
+    """End joblib's processes, which would stay for five minutes."""
+    from joblib.externals.loky import reusable_executor
 
-    if _executor is not None:
-        _executor.shutdown(wait=True, kill_workers=True)
+    executor = vars(reusable_executor)["_executor"]
+    if executor is not None:
+        executor.shutdown(wait=True, kill_workers=True)
 
 
-def _returned(outcome: Any) -> JobReturn:
-    returned = JobReturn(status=JobStatus.COMPLETED)
-    returned.return_value = outcome
-    return returned
+def returned(outcome: "Outcome") -> JobReturn:
+    """An outcome as Hydra's launchers return it."""
+
+    done = JobReturn(status=JobStatus.COMPLETED)
+    done.return_value = outcome
+    return done
 
 
 @contextmanager

@@ -7,30 +7,47 @@ that uses Hydra imports this module while it looks for plugins, so what is neede
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 if TYPE_CHECKING:
-    from induction_bump.launch.job import Job
+    from induction_bump.launch.outcome import Outcome
+    from induction_bump.launch.plan import Cell
     from induction_bump.training.options import RunConfig
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One run of a sweep."""
+class AsChecked:
+    """In place of Hydra's loader, gives launchers each cell as it was checked, whatever became of its files since."""
 
-    overrides: list[str]
-    config: "RunConfig"
-    job: "Job"
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The cell whose resolved values, as JSON, are the last of the overrides."""
+        *overrides, values = sweep_overrides
+        composed = cast(DictConfig, OmegaConf.create(json.loads(values)))
+        composed.hydra = master_config.hydra  # a copy
+        with read_write(composed.hydra), open_dict(composed.hydra):
+            composed.hydra.overrides.task = overrides
+        return composed
+
+
+class Prepared(Launcher):
+    """A launcher that wants to see the cells before anything is created."""
+
+    @abstractmethod
+    def prepare(self, cells: "Sequence[Cell]") -> None:
+        """Learn what the next `launch` will be given. Raises ConfigError for cells that it cannot run."""
 
 
 class CheckedSweeper(Sweeper):
@@ -47,8 +64,9 @@ class CheckedSweeper(Sweeper):
         assert isinstance(task_function, Task)
         self.task = task_function
         self.context, self.composed = hydra_context, config
+        checked = HydraContext(config_loader=cast(ConfigLoader, AsChecked()), callbacks=hydra_context.callbacks)
         self.starter = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=checked, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -57,58 +75,110 @@ class CheckedSweeper(Sweeper):
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
         from induction_bump.config.overrides import rewrite
+        from induction_bump.launch import plan, stop
+        from induction_bump.launch.finished import Finished
+        from induction_bump.launch.outcome import Outcome
 
         _refuse_inside_a_rank()
         given = rewrite(f"{key}={value}" for key, value in self.params.items())
         parser = OverridesParser.create(config_loader=self.context.config_loader)
         overrides = parser.parse_overrides([*given, *arguments])
         [combinations] = BasicSweeper.split_arguments(overrides, None)
-        cells = self._check(combinations)
-        directory = self._write_metadata(cells, arguments)
+        directory, key, cells, to_run = self._cells(combinations)
+        self._prepare(to_run)
 
-        # Hydra makes a directory for every job; let it be one that is there.
-        self.composed.hydra.sweep.dir = str(directory)
-        batch = [[*cell.overrides, f"hydra.sweep.dir={json.dumps(str(directory))}"] for cell in cells]
-        returns = self.starter.launch(batch, initial_job_idx=0)
-        self.task.outcomes = [each.return_value for each in returns]
-        return returns
+        self._write_metadata(directory, cells, arguments)
+        if key:
+            plan.remember(directory, key, cells)
+        outcomes = {cell.run_id: Outcome(cell.run_id, cell.path, "skipped") for cell in cells}
+        # A run that another launcher trains is passed over at first: it may well be finished before the others are.
+        self.task.wait = 0 if len(to_run) > 1 else None
+        outcomes |= self._launch(directory, to_run)
+        busy = [cell for cell in to_run if outcomes[cell.run_id].status == "busy"]
+        if len(to_run) > 1 and busy and not stop.requested():
+            self.task.wait = None
+            outcomes |= self._launch(directory, busy)
+        self.task.outcomes = list(outcomes.values())
+        done = Finished(directory)
+        done.add((o.run_id, Path(o.path)) for o in self.task.outcomes if o.status in ("finished", "skipped"))
+        done.write()
+        return self.task.outcomes
 
-    def _check(self, combinations: Sequence[Sequence[str]]) -> list[Cell]:
-        """Compose, type and name every cell, make every corpus, and leave out cells that equal an earlier one."""
+    def _cells(self, combinations: Sequence[Sequence[str]]) -> "tuple[Path, str | None, list[Cell], list[Cell]]":
+        """Compose, type and name every cell, leaving out those that equal an earlier one.
+
+        Returns the directory of the study's metadata, the key under which the cells are remembered, all of them, and
+        those that are not finished.
+        """
         from induction_bump.config.errors import ConfigError
-        from induction_bump.config.resolve import resolve
-        from induction_bump.data.errors import CorpusError
-        from induction_bump.launch import cell
+        from induction_bump.launch import cell, plan
+        from induction_bump.launch.finished import Finished
+        from induction_bump.launch.plan import Cell
+        from induction_bump.launch.study import METADATA
         from induction_bump.records.directory import RunDirectory
 
+        first = self._compose(combinations, 0)  # it tells the study, and so where to look
+        study = cell.study_directory(first)
+        finished = Finished(study / METADATA)
+        search_path = [entry.path for entry in self.context.config_loader.get_search_path().get_path()]
+        key = plan.key(combinations, filter(None, search_path), study.parent.resolve())
         cells: dict[str, Cell] = {}
-        studies: set[str] = set()
-        for number, overrides in enumerate(combinations, start=1):
-            composed = self.context.config_loader.load_sweep_config(self.composed, list(overrides))
-            try:
-                config = resolve(composed)
-                job = cell.plan(config)
-            except (ConfigError, CorpusError) as error:
-                first = str(error).splitlines()[0]
-                raise type(error)(f"{first}\nin cell {number} of {len(combinations)}; none was started") from None
-            studies.add(str(cell.study_directory(config)))
-            cells.setdefault(job.run_id, Cell(list(overrides), config, job))
-        if len(studies) > 1:
-            raise ConfigError(f"study: the runs of a sweep belong to one study, not to {', '.join(sorted(studies))}")
-        to_run = [c.config for c in cells.values() if not cell.is_finished(RunDirectory(c.job.path))]
-        for config in to_run:
-            cell.check_tracking(config)
-        cell.prepare_data(to_run)
-        return list(cells.values())
+        for known in (key and plan.read(study / METADATA, key)) or ():
+            where = known.path
+            if not finished.holds(known.run_id, Path(where)):
+                where = cell.plan(known.config, known.fingerprint).path
+            cells[known.run_id] = replace(known, path=where)
+        corpora = plan.Corpora()
+        for number, overrides in enumerate(combinations if not cells else ()):
+            config = self._compose(combinations, number) if number else first
+            with _told_with_its_number(number, len(combinations)):
+                job = cell.plan(config, corpora.fingerprint(config))
+            if (other := cell.study_directory(config)) != study:
+                raise ConfigError(f"study: the runs of a sweep belong to one study, not to {study}, {other}")
+            cells.setdefault(job.run_id, Cell.of(overrides, config, job))
+        to_run = [
+            each
+            for each in cells.values()
+            if not finished.holds(each.run_id, Path(each.path)) and not cell.is_finished(RunDirectory(each.path))
+        ]
+        return study / METADATA, key, list(cells.values()), to_run
 
-    def _write_metadata(self, cells: Sequence[Cell], arguments: list[str]) -> Path:
+    def _compose(self, combinations: Sequence[Sequence[str]], number: int) -> "RunConfig":
+        from induction_bump.config.resolve import resolve
+
+        composed = self.context.config_loader.load_sweep_config(self.composed, list(combinations[number]))
+        with _told_with_its_number(number, len(combinations)):
+            return resolve(composed)
+
+    def _prepare(self, cells: "Sequence[Cell]") -> None:
+        """Make every corpus, and see that each of the cells can be run."""
+        from induction_bump.launch import cell
+
+        configs = [each.config for each in cells]
+        for config in configs:
+            cell.check_tracking(config)
+        if isinstance(self.starter, Prepared) and cells:
+            self.starter.prepare(cells)
+        cell.prepare_data(configs)
+
+    def _launch(self, directory: Path, cells: "Sequence[Cell]") -> "dict[str, Outcome]":
+        """Run the cells; returns how each ended, by run id."""
+        if not cells:
+            return {}
+        if isinstance(self.starter, Prepared):
+            self.starter.prepare(cells)
+        # Hydra makes a directory for every job; let it be one that is there.
+        with read_write(self.composed), open_dict(self.composed):
+            self.composed.hydra.sweep.dir = str(directory)
+        batch = [[*cell.overrides, json.dumps(cell.values)] for cell in cells]
+        outcomes: list[Outcome] = [each.return_value for each in self.starter.launch(batch, initial_job_idx=0)]
+        return {cell.run_id: outcome for cell, outcome in zip(cells, outcomes, strict=True)}
+
+    def _write_metadata(self, directory: Path, cells: "Sequence[Cell]", arguments: list[str]) -> None:
         """Note the command and the cells below the study; a repeated sweep overwrites its own file."""
         from induction_bump.config.overrides import as_typed
-        from induction_bump.launch.cell import study_directory
-        from induction_bump.launch.study import METADATA
         from induction_bump.records.files import replace_atomically
 
-        directory = study_directory(cells[0].config) / METADATA
         directory.mkdir(parents=True, exist_ok=True)
         content = {
             "command": shlex.join(self.task.command),
@@ -116,18 +186,30 @@ class CheckedSweeper(Sweeper):
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "cells": [
                 {
-                    "run_id": cell.job.run_id,
-                    "run": Path(cell.job.path).name,
-                    "total_steps": cell.config.total_steps,
+                    "run_id": cell.run_id,
+                    "run": Path(cell.path).name,
+                    "total_steps": cell.total_steps,
                     "overrides": [as_typed(override) for override in cell.overrides],
                 }
                 for cell in cells
             ],
         }
-        label = hashlib.sha256("".join(sorted(cell.job.run_id for cell in cells)).encode()).hexdigest()[:8]
+        label = hashlib.sha256("".join(sorted(cell.run_id for cell in cells)).encode()).hexdigest()[:8]
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         replace_atomically(directory / f"{label}.json", lambda path: path.write_text(text, encoding="utf-8"))
-        return directory
+
+
+@contextmanager
+def _told_with_its_number(number: int, count: int) -> Generator[None, None, None]:
+    """Let what is wrong with a cell name it."""
+    from induction_bump.config.errors import ConfigError
+    from induction_bump.data.errors import CorpusError
+
+    try:
+        yield
+    except (ConfigError, CorpusError) as error:
+        first = str(error).splitlines()[0]
+        raise type(error)(f"{first}\nin cell {number + 1} of {count}; none was started") from None
 
 
 def _refuse_inside_a_rank() -> None:
