@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from hydra.core.config_store import ConfigStore
 
+from induction_bump.launch.cluster import Cluster
 from induction_bump.launch.pool import Pool
 from induction_bump.launch.sweeper import CheckedSweeper
 
@@ -14,6 +15,16 @@ class BumpSweeper(CheckedSweeper):
 
 class PoolLauncher(Pool):
     """`Pool`, as `conf/hydra/launcher/pool.yaml` names it."""
+
+
+class SlurmLauncher(Cluster):
+    """`Cluster`, as `conf/hydra/launcher/slurm.yaml` names it."""
+
+
+class LocalLauncher(Cluster):
+    """`Cluster` on this machine, as `conf/hydra/launcher/slurm_local.yaml` names it."""
+
+    cluster = "local"
 
 
 @dataclass

@@ -1,0 +1,206 @@
+"""A sweep on a cluster, each cell a job: `hydra/launcher=slurm`, through hydra-submitit-launcher.
+
+submitit takes the signals of a job, and requeues it. The cells' outcomes come from files that they write, so that one
+job which the cluster kills hides nothing of the others.
+"""
+
+import shutil
+import signal
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import psutil
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from induction_bump.launch.pool import require, returned
+from induction_bump.launch.sweeper import Prepared
+
+if TYPE_CHECKING:
+    from induction_bump.launch.ledger import Ledger
+    from induction_bump.launch.outcome import Outcome
+    from induction_bump.launch.plan import Cell
+    from induction_bump.launch.task import Task
+
+_POLL_SECONDS = 0.5
+_CORES_PER_DEVICE = 4
+_LOCAL_DELAY_SECONDS = 30
+_SHARE_TO_STOP = 0.75
+"""Of the time between submitit's warning and the end of the job; the rest is for the requeue."""
+_SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "name", "stderr_to_stdout")
+"""Parameters that submitit knows for every kind of cluster; the others are SLURM's."""
+
+
+@dataclass(frozen=True)
+class _Submitted:
+    number: int
+    job: Any
+
+
+class Cluster(Prepared):
+    """Submits cells, and waits until each has an outcome."""
+
+    cluster: Literal["slurm", "local"] = "slurm"
+
+    def __init__(self, max_num_timeout: int = 0, **parameters: Any) -> None:
+        """Parameters as in `conf/hydra/launcher/slurm.yaml`."""
+        self.max_num_timeout = max_num_timeout
+        self.parameters = {
+            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for key, value in parameters.items()
+        }
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra gives. Raises ConfigError where submitit's launcher or SLURM is not there."""
+        from induction_bump.config.errors import ConfigError
+
+        require("hydra_submitit_launcher", self.cluster, "submitit")
+        if self.cluster == "slurm" and shutil.which("srun") is None:
+            raise ConfigError("hydra/launcher=slurm: this machine has no srun; start from one of the cluster's")
+        self.context, self.config = hydra_context, config
+        self.task = cast("Task", task_function)
+
+    def prepare(self, cells: "Sequence[Cell]") -> None:
+        """Learn what will be launched. Raises ConfigError for parameters that submitit refuses."""
+        from induction_bump.config.errors import ConfigError
+
+        self.cells = list(cells)
+        try:
+            for needs in {self._needs(cell) for cell in cells}:
+                with tempfile.TemporaryDirectory() as aside:
+                    self._executor(Path(aside), dict(needs))
+        except (AssertionError, NameError, TypeError, ValueError) as error:
+            raise ConfigError(f"hydra.launcher: {str(error).splitlines()[0]}") from None
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the cells that `prepare` was told of, to an outcome for each."""
+        from induction_bump.launch import stop
+        from induction_bump.launch.ledger import Ledger
+        from induction_bump.records.files import made
+
+        batch = list(job_overrides)
+        jobs = made(Path(str(self.config.hydra.sweep.dir)) / "jobs")
+        shared = Path(tempfile.mkdtemp(prefix="sweep-", dir=jobs))
+        ledger, submitted = Ledger(shared), list[_Submitted]()
+        with stop.taking_signals(shared, at_once=lambda: self._end(submitted)):
+            submitted += self._submit(batch, ledger, jobs)
+            print(
+                f"{len(batch)} runs as jobs {', '.join(str(each.job.job_id) for each in submitted)}; logs: {jobs}",
+                flush=True,
+            )
+            outcomes = self._outcomes(submitted, ledger)
+        shutil.rmtree(shared, ignore_errors=True)
+        with suppress(OSError):
+            (jobs / "%j").rmdir()  # submitit's own, before a job has its number
+        return [returned(outcomes[number]) for number in range(len(batch))]
+
+    def _submit(self, batch: list[Sequence[str]], ledger: "Ledger", jobs: Path) -> list[_Submitted]:
+        """One array of jobs for all cells that need the same."""
+        from hydra.core.singleton import Singleton
+
+        from induction_bump.launch.submitted import SubmittedCell
+        from induction_bump.launch.watch import Watched
+
+        alike: dict[Any, list[int]] = defaultdict(list)
+        for number, cell in enumerate(self.cells):
+            alike[self._needs(cell)].append(number)
+        submitted: list[_Submitted] = []
+        for needs, numbers in alike.items():
+            run = SubmittedCell(
+                self.task,
+                numbers,
+                ledger,
+                launcher=str(Watched.this()) if self.cluster == "local" else None,
+                patience=_SHARE_TO_STOP * float(str(self.parameters.get("signal_delay_s") or _LOCAL_DELAY_SECONDS)),
+            )
+            run.setup(hydra_context=self.context, task_function=run.task, config=self.config)
+            arguments = [
+                (list(batch[number]), "hydra.sweep.dir", place, "", Singleton.get_state())
+                for place, number in enumerate(numbers)
+            ]
+            with _held_back_from_jobs():
+                found = self._executor(jobs, dict(needs)).map_array(run, *zip(*arguments, strict=True))
+            submitted += [_Submitted(number, job) for number, job in zip(numbers, found, strict=True)]
+        return submitted
+
+    def _needs(self, cell: "Cell") -> tuple[tuple[str, int], ...]:
+        """GPUs and cores of a cell's job, so far as they are not given."""
+        devices = cell.config.devices
+        gpus = 0 if devices.accelerator == "cpu" else devices.count
+        cores = devices.count * ((devices.threads or _CORES_PER_DEVICE) + devices.loader_workers)
+        given = self.parameters
+        derived = {"gpus_per_node": gpus, "cpus_per_task": cores}
+        return tuple((key, value) for key, value in derived.items() if given.get(key) is None)
+
+    def _executor(self, folder: Path, needs: dict[str, int]) -> Any:
+        import submitit
+
+        executor = submitit.AutoExecutor(
+            folder=folder / "%j", cluster=self.cluster, **{f"{self.cluster}_max_num_timeout": self.max_num_timeout}
+        )
+        given = {key: value for key, value in self.parameters.items() if value is not None} | needs
+        executor.update_parameters(
+            tasks_per_node=1, nodes=1, **{k if k in _SHARED else f"{self.cluster}_{k}": v for k, v in given.items()}
+        )
+        return executor
+
+    def _outcomes(self, submitted: list[_Submitted], ledger: "Ledger") -> "dict[int, Outcome]":
+        """Wait for all of them."""
+        from induction_bump.launch import stop
+
+        found: dict[int, Outcome] = {}
+        cancelled = False
+        while len(found) < len(submitted):
+            for each in submitted:
+                if each.number not in found and (outcome := self._outcome(each, ledger)):
+                    found[each.number] = outcome
+            if stop.requested() and not cancelled:
+                cancelled = True
+                for each in submitted:
+                    if each.number not in found and not ledger.begun(each.number):
+                        each.job.cancel(check=False)
+            time.sleep(_POLL_SECONDS)
+        return found
+
+    def _outcome(self, each: _Submitted, ledger: "Ledger") -> "Outcome | None":
+        """How a cell ended; None while its job goes on or waits."""
+        from induction_bump.launch import cell, stop
+        from induction_bump.launch.outcome import Outcome
+
+        job = self.cells[each.number].job
+        over = each.job.done()
+        if known := ledger.outcome(each.number):
+            return known if known.path else replace(known, path=job.path)
+        if not over:
+            return None
+        if stop.requested():
+            status = "preempted" if ledger.begun(each.number) else "waiting"
+            return cell.record(Outcome(job.run_id, job.path, status))
+        message = f"job {each.job.job_id} ended without an outcome ({each.job.state}); see {each.job.paths.stderr}"
+        return cell.record(Outcome(job.run_id, job.path, "failed", message))
+
+    def _end(self, submitted: list[_Submitted]) -> None:
+        for each in submitted:
+            each.job.cancel(check=False)
+        if self.cluster == "local":
+            from induction_bump.launch.watch import kill_tree
+
+            for child in psutil.Process().children():
+                kill_tree(child.pid)
+
+
+@contextmanager
+def _held_back_from_jobs() -> Generator[None, None, None]:
+    """Start submitit's local jobs so that a Ctrl-C at this terminal is for this process alone."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
