@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HELP = "train one run, or with -m a sweep: bump train experiment=quickstart"
 
+_SHOWN_SKIPPED = 10
 _QUIET = (
     # Hydra makes no output directory, no job log and no copy of the config.
     "hydra.run.dir=.",
@@ -177,8 +178,13 @@ def _conclude(outcomes: "Sequence[Outcome]") -> int:
     if rank and not rank.first:
         return code
     print(f"study {Path(outcomes[0].path).parent}")
+    skipped = [outcome for outcome in outcomes if outcome.status == "skipped"]
+    together = len(skipped) > _SHOWN_SKIPPED
+    if together:
+        print(f"  {'skipped':{width}}  {len(skipped)} runs that were finished before")
     for outcome in outcomes:
-        print(f"  {outcome.status:{width}}  {Path(outcome.path).name}")
+        if not (together and outcome.status == "skipped"):
+            print(f"  {outcome.status:{width}}  {Path(outcome.path).name}")
     sys.stdout.flush()
     for outcome in outcomes:
         if outcome.status in ("failed", "busy", "refused"):
@@ -212,6 +218,8 @@ def help_text() -> str:
         "  bump train experiment=quickstart seed.init=1        another value",
         "  bump train -m experiment=quickstart seed.init=0,1,2 a sweep over values",
         "  bump train -m +sweeps=quickstart                    a sweep from a file",
+        "  bump train -m +sweeps=quickstart hydra/launcher=pool",
+        "                                                      its runs beside each other, on free devices",
         "  bump train --config-path runs/S/RUN --config-name config study=again",
         "                                                      a run once more, from its config.yaml",
         "",
@@ -221,7 +229,8 @@ def help_text() -> str:
         "",
         "groups:",
     ]
-    groups = [*(path for path in CONF.iterdir() if path.is_dir()), CONFIGS / "sweeps"]
-    for group in sorted(groups):
-        lines.append(f"  {group.name:12} {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}")
+    groups = {path.name: path for path in (*CONF.iterdir(), CONFIGS / "sweeps") if path.is_dir()}
+    groups["hydra/launcher"] = groups.pop("hydra") / "launcher"
+    for name, group in sorted(groups.items()):
+        lines.append(f"  {name:14} {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}")
     return "\n".join(lines)

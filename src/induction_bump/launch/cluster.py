@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from induction_bump.launch.plan import Cell
     from induction_bump.launch.task import Task
 
+_LAUNCHERS = {"slurm": "slurm", "local": "slurm_local"}
 _POLL_SECONDS = 0.5
 _CORES_PER_DEVICE = 4
 _LOCAL_DELAY_SECONDS = 30
@@ -61,7 +62,7 @@ class Cluster(Prepared):
         """Take what Hydra gives. Raises ConfigError where submitit's launcher or SLURM is not there."""
         from induction_bump.config.errors import ConfigError
 
-        require("hydra_submitit_launcher", self.cluster, "submitit")
+        require("hydra_submitit_launcher", _LAUNCHERS[self.cluster], "submitit")
         if self.cluster == "slurm" and shutil.which("srun") is None:
             raise ConfigError("hydra/launcher=slurm: this machine has no srun; start from one of the cluster's")
         self.context, self.config = hydra_context, config
