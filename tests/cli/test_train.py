@@ -43,7 +43,7 @@ MISTAKES = [
     ("model=tow_layers", "model=tow_layers: must be one of olsson_small, one_layer,"),
     ("experiment=nothing", "experiment=nothing: must be one of debug, python_source, quickstart"),
     ("experiment=3", "Config group override must be a string or a list. Got int"),
-    ("+sweeps=nothing", "sweeps=nothing: must be one of quickstart"),
+    ("+sweeps=nothing", "sweeps=nothing: must be one of batch_context, clamps, depth,"),
     ("training.length=2000", "training.length: 2000 has no unit; write 2000step or 2000tok"),
     ("training.learning_rate=0", "training.learning_rate=0: must be greater than 0"),
     ("training.learning_rate=nan", "training.learning_rate=NaN: must be a finite number"),

@@ -4,11 +4,18 @@ from pathlib import Path
 
 import hydra
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from induction_bump.config import search_path
 from induction_bump.config.compose import compose
+from induction_bump.config.identity import run_id
 from induction_bump.config.locations import CONF, CONFIGS
+from induction_bump.config.overrides import as_typed, rewrite
 from induction_bump.config.resolve import dump
+from induction_bump.data.fingerprint import fingerprint
+from induction_bump.training.options import RunConfig
 
 OPTIONS = sorted(CONF.glob("*/*.yaml"))
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
@@ -67,8 +74,56 @@ def test_an_experiment_begins_with_the_command_that_runs_it_and_names_its_study(
 @pytest.mark.parametrize("path", SWEEPS, ids=name)
 def test_a_sweep_begins_with_its_command_and_its_question(path: Path) -> None:
     first, second, *_ = path.read_text(encoding="utf-8").splitlines()
-    assert first == f"# bump train -m +sweeps={path.stem}"
+    assert f"{first} ".startswith(f"# bump train -m +sweeps={path.stem} ")
     assert second.endswith("?")
+
+
+def cells(sweep: str, *overrides: str) -> list[RunConfig]:
+    """Every cell as it is when the sweep is called with overrides."""
+    chosen = [f"+sweeps={sweep}", *overrides]
+    search_path.register()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
+        composed = hydra.compose("train", rewrite(chosen), return_hydra_config=True)
+    params = [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
+    parsed = OverridesParser.create().parse_overrides(rewrite([*params, *overrides]))
+    [combinations] = BasicSweeper.split_arguments(parsed, None)
+    return [compose([as_typed(override) for override in each] + chosen[:1]) for each in combinations]
+
+
+NEEDED_BY_SWEEPS = {"olsson_small": ["data.corpus.dataset=owner/name", "data.corpus.revision=v1"]}
+
+
+@pytest.mark.parametrize("sweep", [path.stem for path in SWEEPS])
+def test_every_cell_of_every_sweep_composes_into_another_run_of_one_study(sweep: str) -> None:
+    # one seed: the others differ by it alone
+    configs = cells(sweep, "seed.init=0", *NEEDED_BY_SWEEPS.get(sweep, []))
+    assert {config.study for config in configs} == {sweep}
+    content = (fingerprint(config.data) if not config.data.is_text else "0" * 64 for config in configs)
+    assert len(set(map(run_id, configs, content))) == len(configs)
+
+
+ON_TEXT = sorted({path.stem for path in SWEEPS} - {"repeat_share", "olsson_small"})
+"""The repeats are those of one corpus, and the paper's family is trained on text as it is."""
+
+
+@pytest.mark.parametrize("sweep", ON_TEXT)
+def test_every_sweep_goes_over_to_real_text_with_all_its_cells(sweep: str) -> None:
+    base = compose(["experiment=real_text"])
+    synthetic = cells(sweep, "seed.init=0")
+    for config, other in zip(cells(sweep, "experiment=real_text", "seed.init=0"), synthetic, strict=True):
+        assert config.data.corpus == base.data.corpus
+        assert config.model.d_model == base.model.d_model
+        assert config.training.length == base.training.length
+        assert (config.model.sublayers, config.model.clamps) == (other.model.sublayers, other.model.clamps)
+
+
+def test_a_sweep_with_seeds_has_them_all() -> None:
+    assert [config.seed.init for config in cells("seeds")] == list(range(30))
+
+
+def test_the_zero_layer_model_of_the_depths_has_no_layer() -> None:
+    depths = [config.model.sublayers for config in cells("depth", "seed.init=0")]
+    assert depths == ["", "f", "s", "sf", "ss", "sfsf", "sss", "sfsfsf"]
 
 
 @pytest.mark.parametrize("experiment", ["quickstart", "python_source"])
