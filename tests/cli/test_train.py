@@ -328,7 +328,7 @@ def test_a_study_that_nothing_names_is_called_after_the_sweep_or_the_experiment(
     for file, text in {
         "experiment/mine.yaml": "model: {d_model: 32}\n",
         "experiment/deep/er.yaml": "model: {d_model: 32}\n",
-        "sweeps/seeds.yaml": "hydra: {sweeper: {params: {seed.init: '1,2'}}}\n",
+        "sweeps/two_seeds.yaml": "hydra: {sweeper: {params: {seed.init: '1,2'}}}\n",
         "sweeps/of_mine.yaml": "defaults: [override /experiment@_global_: mine]\n",
     }.items():
         path = directory / "own" / file
@@ -338,12 +338,12 @@ def test_a_study_that_nothing_names_is_called_after_the_sweep_or_the_experiment(
         "experiment=mine",
         "experiment=deep/er",
         "-m experiment=mine seed.init=0,1",
-        "+sweeps=seeds",
-        "+sweeps=seeds experiment=mine",
+        "+sweeps=two_seeds",
+        "+sweeps=two_seeds experiment=mine",
         "+sweeps=of_mine",
         "experiment=mine study=other",
-        "+sweeps=seeds study=other",
-        "+sweeps=seeds experiment=debug",
+        "+sweeps=two_seeds study=other",
+        "+sweeps=two_seeds experiment=debug",
         "debug=fast",
     ):
         cells.configs.append(compose())
@@ -353,8 +353,8 @@ def test_a_study_that_nothing_names_is_called_after_the_sweep_or_the_experiment(
         *("default", "mine"),
         *("default", "er"),
         *("default", "mine", "mine"),
-        *("default", "seeds", "seeds"),
-        *("default", "seeds", "seeds"),
+        *("default", "two_seeds", "two_seeds"),
+        *("default", "two_seeds", "two_seeds"),
         *("default", "of_mine"),
         *("default", "other"),
         *("default", "other", "other"),
@@ -366,7 +366,7 @@ def test_a_study_that_nothing_names_is_called_after_the_sweep_or_the_experiment(
         "mine",
         "of_mine",
         "other",
-        "seeds",
+        "two_seeds",
     ]
 
 
