@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from induction_bump.launch.study import METADATA, status, table
+from induction_bump.launch.study import METADATA, status, summary, table
 from induction_bump.locate.run import locate
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.lock import RunLock
@@ -64,6 +64,20 @@ def test_cells_that_have_not_begun_are_waiting(tmp_path: Path) -> None:
 def test_a_study_of_which_nothing_has_begun_is_shown_too(tmp_path: Path) -> None:
     plan(tmp_path, "one-0123456789", "two-0123456789")
     assert [row.state for row in status(tmp_path)] == ["waiting", "waiting"]
+
+
+def test_a_cell_is_shown_with_what_makes_it_another_than_the_rest(tmp_path: Path) -> None:
+    path = make_run(tmp_path)
+    cells = [
+        {"run_id": name[-10:], "run": name, "total_steps": 50, "overrides": [f"seed.init={seed}", "+sweeps=seeds"]}
+        for seed, name in enumerate([path.name, "later-0123456789"])
+    ]
+    (tmp_path / "study" / METADATA).mkdir()
+    (tmp_path / "study" / METADATA / "0.json").write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    rows = status(tmp_path / "study")
+    assert [(row.state, row.overrides) for row in rows] == [("finished", "seed.init=0"), ("waiting", "seed.init=1")]
+    assert [line.split()[-1] for line in table(rows).splitlines()] == ["overrides", "seed.init=0", "seed.init=1"]
+    assert summary(rows) == "1 finished, 1 waiting"
 
 
 def test_the_table_is_aligned_and_tells_why_a_run_failed(tmp_path: Path) -> None:

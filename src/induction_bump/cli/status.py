@@ -12,8 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line a run; returns the exit code."""
-    from induction_bump.launch.study import status, table
+    """Print one line a run, and how many there are of each kind; returns the exit code."""
+    from induction_bump.launch.study import status, summary, table
 
-    print(table(status(arguments.path)))
+    rows = status(arguments.path)
+    print(table(rows), *([summary(rows)] if len(rows) > 1 else []), sep="\n")
     return 0

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,9 @@ from induction_bump.records.lock import RunBusyError, RunLock, is_locked
 from induction_bump.training.options import RunConfig
 
 Say = Callable[[str], object]
+
+_TO_END_SECONDS = 5.0
+"""What the workers of a launcher that has gone need at most, unless the machine is very busy."""
 
 
 def plan(config: RunConfig, content: str | None = None) -> Job:
@@ -169,17 +172,26 @@ def _from_records(job: Job, code: int) -> Outcome:
 def record(outcome: Outcome) -> Outcome:
     """Write down, where that is possible, how a run ended whose workers could not."""
     run = RunDirectory(outcome.path)
-    if outcome.status not in ("failed", "preempted") or not run.exists or run.status != "interrupted":
+    if outcome.status not in ("failed", "preempted") or not run.exists or run.info.status != "running":
         return outcome
     lock = RunLock(run.path)
     try:
-        lock.acquire(timeout=1)
+        lock.acquire(timeout=_TO_END_SECONDS)
+        if run.info.status != "running":
+            return outcome
         run.update(status=outcome.status, message=outcome.message, finished_at=facts.timestamp())
     except (OSError, RunBusyError):
         return outcome
     finally:
         lock.release()
     return replace(outcome, recorded=True)
+
+
+def await_end(path: str) -> None:
+    """Give the workers of a run a little time to notice that their launcher has gone."""
+    if Path(path).is_dir():
+        with suppress(RunBusyError):
+            _await_writer(RunDirectory(path), _TO_END_SECONDS)
 
 
 def is_finished(run: RunDirectory) -> bool:

@@ -8,7 +8,7 @@ import importlib.util
 import os
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,18 +35,19 @@ class Pool(Prepared):
     """Runs cells beside each other, as many as the machine's devices are enough for."""
 
     def __init__(self, n_jobs: Any = None) -> None:
-        """`n_jobs` cells at once; None for as many as fit. Raises ConfigError for what is no such number."""
-        from induction_bump.config.errors import ConfigError
-
-        if n_jobs is not None and (not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs < 1):
-            raise ConfigError(
-                f"hydra.launcher.n_jobs={n_jobs}: must be a whole number of at least 1, or null for as many as fit"
-            )
+        """`n_jobs` cells at once; None for as many as fit."""
         self.n_jobs = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives. Raises ConfigError where joblib's launcher is not installed."""
+        """Take what Hydra gives. Raises ConfigError for no number of jobs, or without joblib's launcher."""
+        from induction_bump.config.errors import ConfigError
+
         require("hydra_joblib_launcher", "pool", "joblib")
+        jobs = self.n_jobs  # checked here, since Hydra wraps what is raised while it makes a launcher
+        if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
+            raise ConfigError(
+                f"hydra.launcher.n_jobs={jobs}: must be a whole number of at least 1, or null for as many as fit"
+            )
         self.context, self.config = hydra_context, config
         self.task = cast("Task", task_function)
 
@@ -61,6 +62,8 @@ class Pool(Prepared):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the cells that `prepare` was told of, to an outcome for each."""
+        from multiprocessing import resource_tracker
+
         from induction_bump.launch import stop
         from induction_bump.launch.cell import private_directory
         from induction_bump.launch.ledger import Ledger
@@ -69,10 +72,11 @@ class Pool(Prepared):
         assert len(batch) == len(self.cells)
         if self.at_once > 1:
             print(f"{len(batch)} runs, {self.at_once} at once", flush=True)
+        resource_tracker.ensure_running()  # which joblib would start later, letting signals in again
         with (
             private_directory() as private,
             _exported(stop.SWEEP, str(private)),
-            stop.taking_signals_apart(private, at_once=_end_children),
+            stop.taking_signals_apart(private, at_once=_end_processes),
         ):
             outcomes = self._outcomes(batch, Ledger(private))
         return [returned(outcome) for outcome in outcomes]
@@ -91,8 +95,10 @@ class Pool(Prepared):
             under_way.update(begun)
             idle = 0 if begun or len(unknown) < len(pending) else idle + 1
             for number in unknown:
+                job = self.cells[number].job
+                if number in begun:
+                    cell.await_end(job.path)
                 if under_way[number] >= _ATTEMPTS or idle >= _ATTEMPTS:
-                    job = self.cells[number].job
                     failed = Outcome(job.run_id, job.path, "failed", "the process of the pool that ran it was ended")
                     ledger.end(number, cell.record(failed))
                 else:
@@ -185,11 +191,14 @@ def _begin(launcher: str) -> None:
     stop.leave_signals()
 
 
-def _end_children() -> None:
+def _end_processes() -> None:
+    """End the processes of the pool with all below them; joblib's trackers, which tidy up, end by themselves."""
     from induction_bump.launch.watch import kill_tree
 
     for child in psutil.Process().children():
-        kill_tree(child.pid)
+        with suppress(psutil.NoSuchProcess):
+            if not any("resource_tracker" in argument for argument in child.cmdline()):
+                kill_tree(child.pid)
 
 
 def _shut_down() -> None:

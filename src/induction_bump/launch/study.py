@@ -1,8 +1,9 @@
 """How the runs of a study are doing, read from their records alone, whoever computes them and wherever."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -15,6 +16,7 @@ METADATA = ".sweep"
 """Directory in a study that holds what its sweeps were to run, one file a sweep."""
 
 _RECENT_STEPS = 100
+_STATES = ("finished", "running", "preempted", "interrupted", "failed", "unreadable", "waiting")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Standing:
     """The latest event that `bump locate` found, with the tokens at which it was complete."""
     message: str | None = None
     """Why it failed or cannot be read."""
+    overrides: str = ""
+    """In which of its sweep's values it differs from other cells."""
 
 
 def status(path: Path) -> list[Standing]:
@@ -41,21 +45,27 @@ def status(path: Path) -> list[Standing]:
 
     What cannot be read is a row that says so, and hides nothing else. Raises RecordsError where there is no row.
     """
-    waiting, unreadable = _cells(path)
+    planned, unreadable = _cells(path)
     try:
         begun = [_standing(run) for run in find_runs(path)]
     except RecordsError:
-        if not waiting and not unreadable:
+        if not planned and not unreadable:
             raise
         begun = []
     names = {each.run for each in begun}
-    begun += [Standing(name, "waiting", 0, total) for name, total in waiting.items() if name not in names]
-    return begun + unreadable
+    begun = [replace(each, overrides=planned[each.run].overrides) if each.run in planned else each for each in begun]
+    return [*begun, *(cell for name, cell in planned.items() if name not in names), *unreadable]
+
+
+def summary(rows: Sequence[Standing]) -> str:
+    """How many runs are in each state, such as `2 finished, 1 running, 3 waiting`."""
+    counts = Counter(row.state for row in rows)
+    return ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
 
 
 def table(rows: Sequence[Standing]) -> str:
     """The rows as aligned text, with the message of each failed run below."""
-    heads = ("run", "state", "step", "tokens/s", "left", "last event")
+    heads = ("run", "state", "step", "tokens/s", "left", "last event", "overrides")
     cells = [heads, *(_cells_of(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
@@ -101,14 +111,18 @@ def _last_event(run: RunDirectory, info: RunInfo) -> str | None:
     return None
 
 
-def _cells(path: Path) -> tuple[dict[str, int], list[Standing]]:
-    """Directory name and length in steps of every cell that the study's sweeps were to run, and what is unreadable."""
-    cells: dict[str, int] = {}
+def _cells(path: Path) -> tuple[dict[str, Standing], list[Standing]]:
+    """Every cell that the study's sweeps were to run, as one that waits, by directory name; and what is unreadable."""
+    cells: dict[str, Standing] = {}
     unreadable: list[Standing] = []
     for file in sorted((path / METADATA).glob("*.json")):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            cells |= {str(cell["run"]): int(cell["total_steps"]) for cell in content["cells"]}
+            given = {str(cell["run"]): (int(cell["total_steps"]), list(cell["overrides"])) for cell in content["cells"]}
+            shared = set.intersection(*(set(overrides) for _, overrides in given.values())) if given else set()
+            for run, (steps, overrides) in given.items():
+                differs = " ".join(each for each in overrides if each not in shared)
+                cells[run] = Standing(run, "waiting", 0, steps, overrides=differs)
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = f"{file}: not the plan of a sweep ({type(error).__name__}: {error})"
             unreadable.append(Standing(f"{METADATA}/{file.name}", "unreadable", 0, 0, message=reason))
@@ -117,7 +131,8 @@ def _cells(path: Path) -> tuple[dict[str, int], list[Standing]]:
 
 def _cells_of(row: Standing) -> tuple[str, ...]:
     speed = f"{row.tokens_per_second:,.0f}" if row.tokens_per_second else ""
-    return row.run, row.state, f"{row.step}/{row.total_steps}", speed, _duration(row.seconds_left), row.last_event or ""
+    step, left = f"{row.step}/{row.total_steps}", _duration(row.seconds_left)
+    return row.run, row.state, step, speed, left, row.last_event or "", row.overrides
 
 
 def _duration(seconds: float | None) -> str:
