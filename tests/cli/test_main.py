@@ -42,8 +42,9 @@ def test_the_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None
 def test_the_help_of_train_lists_what_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["train", "-h"])
     said = capsys.readouterr().out
-    assert "experiment   debug, python_source, quickstart" in said
-    assert "sweeps       quickstart" in said
+    assert "experiment     debug, python_source, quickstart, real_text, repeats_long" in said
+    assert "hydra/launcher pool, slurm, slurm_local" in said
+    assert "sweeps         batch_context, clamps, depth," in said
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], [], ["locate"], ["locate", "a", "b"], ["report", "--fast"]])

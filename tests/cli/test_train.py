@@ -308,17 +308,17 @@ def test_a_repeated_run_can_take_other_groups(cells: StandInCells, directory: Pa
 def test_users_add_yaml_files_of_their_own(cells: StandInCells, directory: Path) -> None:
     for group, text in {
         "experiment/mine.yaml": "defaults: [override /model: one_layer]\nstudy: mine\n",
-        "sweeps/seeds.yaml": "study: seeds\nhydra: {sweeper: {params: {seed.init: '1,2'}}}\n",
+        "sweeps/two_seeds.yaml": "study: two_seeds\nhydra: {sweeper: {params: {seed.init: '1,2'}}}\n",
     }.items():
         path = directory / "own" / group
         path.parent.mkdir(parents=True)
         path.write_text(text, encoding="utf-8")
     assert train("--config-dir own experiment=mine") == 0
-    assert train("--config-dir own -m experiment=mine +sweeps=seeds") == 0
+    assert train("--config-dir own -m experiment=mine +sweeps=two_seeds") == 0
     assert [(c.study, c.model.sublayers, c.seed.init) for c in cells.configs] == [
         ("mine", "s", 0),
-        ("seeds", "s", 1),
-        ("seeds", "s", 2),
+        ("two_seeds", "s", 1),
+        ("two_seeds", "s", 2),
     ]
 
 
