@@ -1,4 +1,4 @@
-"""Time until a command or an import is there; medians over processes of their own.
+"""Time until a command or an import is there, or a run has done its first step; medians over processes of their own.
 
 python benchmarks/startup.py [--rounds 7]
 """
@@ -7,6 +7,7 @@ import argparse
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -33,6 +34,25 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             seconds.append(time.perf_counter() - began)
         print(f"| `{name}` | {statistics.median(seconds):.2f} | {min(seconds):.2f} |")
+    for devices in ("cpu", "two_cpu"):
+        seconds = [first_step(devices) for _ in range(rounds)]
+        name = f"bump train devices={devices}"
+        print(f"| `{name}`, to the end of its first step | {statistics.median(seconds):.2f} | {min(seconds):.2f} |")
+
+
+def first_step(devices: str) -> float:
+    """Seconds from the command to the committed row of the first step, after measures with the smallest probes."""
+    with tempfile.TemporaryDirectory() as place:
+        overrides = ["experiment=quickstart", "debug=fast", f"devices={devices}", "tracking=none", "report=off"]
+        short = ["training.length=1step", "training.warmup=1step", "snapshots.measures.log=null"]
+        began = time.time()
+        subprocess.run(
+            [BUMP, "train", *overrides, *short, f"paths.runs={place}", f"paths.cache={place}/cache"],
+            check=True,
+            capture_output=True,
+        )
+        [row] = Path(place).glob("*/*/training/part-*.parquet")
+        return row.stat().st_mtime - began
 
 
 if __name__ == "__main__":
