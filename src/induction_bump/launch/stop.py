@@ -92,6 +92,10 @@ def taking_signals_apart(directory: Path, at_once: Callable[[], object]) -> Gene
 
     Libraries start processes that nothing may be done to before they run; a Ctrl-C reaches the whole group.
     """
+    if not hasattr(signal, "sigtimedwait"):  # macOS: there, a process that has only just started may be ended
+        with taking_signals(directory, at_once):
+            yield
+        return
     over = threading.Event()
 
     def listen() -> None:

@@ -37,25 +37,32 @@ def run(
     with those of other runs (`own_terminal=False`) see none, and so write lines in place of a bar.
     """
     shared = not own_terminal and sys.stderr.isatty()
-    with stop.held_back():
-        process = subprocess.Popen(
-            command(devices),
-            env={**environment, **job.to_environment(), stop.DIRECTORY: str(directory)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if shared else None,
-            stderr=subprocess.STDOUT if shared else None,
-            start_new_session=True,  # one run, one process group: a terminal's Ctrl-C reaches the launcher only
-        )
-    if process.stdout:
-        threading.Thread(target=_pass_on, args=[process.stdout], name="pass-on-lines", daemon=True).start()
+    started: list[subprocess.Popen[bytes]] = []
+
+    def end() -> None:
+        # Only kills: to wait in a signal's handler would be to wait for a lock that `Popen.wait` holds outside of it.
+        for process in started:
+            watch.kill_tree(process.pid)
+
     try:
-        # The handler only kills: to wait there would be to wait for a lock that `Popen.wait` holds outside of it.
-        with stop.taking_signals(directory, at_once=lambda: watch.kill_tree(process.pid)):
+        with stop.taking_signals(directory, at_once=end):
+            with stop.held_back():
+                process = subprocess.Popen(
+                    command(devices),
+                    env={**environment, **job.to_environment(), stop.DIRECTORY: str(directory)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if shared else None,
+                    stderr=subprocess.STDOUT if shared else None,
+                    start_new_session=True,  # one run, one process group: a terminal's Ctrl-C reaches the launcher only
+                )
+                started.append(process)
+            if process.stdout:
+                threading.Thread(target=_pass_on, args=[process.stdout], name="pass-on-lines", daemon=True).start()
             return process.wait()
     finally:
-        if process.returncode is None:
-            watch.kill_tree(process.pid)
-            process.wait()
+        if started and started[0].returncode is None:
+            end()
+            started[0].wait()
 
 
 def _pass_on(lines: IO[bytes]) -> None:
