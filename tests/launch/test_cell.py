@@ -254,6 +254,34 @@ def test_several_nodes_are_not_started_from_here(config: RunConfig) -> None:
         run(changed(config, devices={"nodes": 2}))
 
 
+@pytest.mark.parametrize(
+    ("began", "cores", "given", "threads"),
+    [(3, 4, None, 3), (3, 4, 2, 2), (3, 2, None, 2), (3, 3, None, 3)],
+    ids=["as it began", "the user knows better", "too few cores", "just enough"],
+)
+def test_an_unfinished_run_goes_on_with_the_threads_it_began_with(
+    config: RunConfig,
+    training: StandInTraining,
+    monkeypatch: pytest.MonkeyPatch,
+    began: int,
+    cores: int,
+    given: int | None,
+    threads: int,
+) -> None:
+    run(changed(config, devices={"threads": began}))
+    monkeypatch.setattr(cell, "available_cores", lambda: cores)
+    monkeypatch.setattr("induction_bump.launch.job.available_cores", lambda: cores)
+    assert cell.plan(changed(config, devices={"threads": given})).threads == threads
+
+
+def test_a_run_of_other_processes_has_threads_of_its_own(
+    config: RunConfig, training: StandInTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(changed(config, devices={"threads": 1}))
+    monkeypatch.setattr("induction_bump.launch.job.available_cores", lambda: 8)
+    assert cell.plan(changed(config, devices={"count": 2})).threads == 4
+
+
 def test_each_corpus_of_a_sweep_is_made_once(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     from induction_bump.data import corpus
 

@@ -12,7 +12,7 @@ from induction_bump.config.errors import ConfigError
 from induction_bump.config.identity import directory_name, run_id
 from induction_bump.config.resolve import dump
 from induction_bump.launch import facts, note, ranks, stop, worker, workers
-from induction_bump.launch.job import Job, threads_per_process
+from induction_bump.launch.job import Job, available_cores, threads_per_process
 from induction_bump.launch.outcome import Outcome
 from induction_bump.launch.ranks import Rank
 from induction_bump.launch.standing import refuse_other_run
@@ -43,7 +43,19 @@ def plan(config: RunConfig, content: str | None = None) -> Job:
     path = known[0] if known else study / directory_name(config, identity)
     job = Job(dump(config), identity, content, str(path), threads_per_process(config))
     refuse_other_run(RunDirectory(path), job)
-    return job
+    return replace(job, threads=threads_begun_with(config, RunDirectory(path)) or job.threads)
+
+
+def threads_begun_with(config: RunConfig, run: RunDirectory) -> int | None:
+    """CPU threads that each process of an unfinished run had, which repeat its numbers bit for bit.
+
+    None where the config gives its own, or the cores of this process are not enough for them.
+    """
+    devices = config.devices
+    if devices.threads or not run.exists or run.info.world_size != devices.count * devices.nodes:
+        return None
+    before = run.info.threads
+    return before if before * devices.count <= available_cores() else None
 
 
 def study_directory(config: RunConfig) -> Path:

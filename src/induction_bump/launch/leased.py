@@ -3,14 +3,16 @@
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
-from induction_bump.launch import leases, stop
+from induction_bump.launch import cell, leases, stop
 from induction_bump.launch.demand import Demand, with_threads
 from induction_bump.launch.leases import Machine
 from induction_bump.launch.ledger import Ledger
 from induction_bump.launch.noted import NotedTask
 from induction_bump.launch.outcome import Outcome
 from induction_bump.launch.task import Task
+from induction_bump.records.directory import RunDirectory
 from induction_bump.training.options import RunConfig
 
 
@@ -33,6 +35,8 @@ class LeasedTask(NotedTask):
         self.machine, self.asked, self.at_once = machine, asked, at_once
 
     def _run(self, config: RunConfig) -> Outcome:
+        if threads := cell.threads_begun_with(config, RunDirectory(cell.plan(config).path)):
+            config = replace(config, devices=replace(config.devices, threads=threads))
         demand = Demand.of(config, self.machine, self.asked)
         with leases.lent(demand.kind, self.machine.there(demand.kind), demand.count, stop.requested) as devices:
             if devices is None:
