@@ -6,9 +6,10 @@ job which the cluster kills hides nothing of the others.
 
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _LAUNCHERS = {"slurm": "slurm", "local": "slurm_local"}
 _POLL_SECONDS = 0.5
+_QUEUE_SECONDS = 15
+_TIMES_MISSING = 2
 _CORES_PER_DEVICE = 4
 _LOCAL_DELAY_SECONDS = 30
 _SHARE_TO_STOP = 0.75
@@ -43,6 +46,32 @@ _SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "name", "s
 class _Submitted:
     number: int
     job: Any
+
+
+class _Queue:
+    """SLURM's queue, for clusters that keep no accounts: there submitit never learns that a job has ended."""
+
+    def __init__(self, submitted: Sequence[_Submitted]) -> None:
+        self._known = [str(each.job.job_id) for each in submitted]
+        self._arrays = sorted({job_id.partition("_")[0] for job_id in self._known})
+        self._next = time.monotonic() + _QUEUE_SECONDS
+        self._missing: Counter[str] = Counter()
+
+    def lost(self, job: Any) -> bool:
+        """Whether a job of unknown state was not in the queue twice; files of its outcome may take a while to show."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _QUEUE_SECONDS
+            self._look()
+        return self._missing[str(job.job_id)] >= _TIMES_MISSING and job.state == "UNKNOWN"
+
+    def _look(self) -> None:
+        call = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(self._arrays)}"]
+        said = subprocess.run(call, capture_output=True, text=True, check=False)
+        if said.returncode and "Invalid job id" not in said.stderr:
+            return  # the controller does not answer
+        there = set(said.stdout.split())
+        for job_id in self._known:
+            self._missing[job_id] = 0 if job_id in there else self._missing[job_id] + 1
 
 
 class Cluster(Prepared):
@@ -154,36 +183,31 @@ class Cluster(Prepared):
 
     def _outcomes(self, submitted: list[_Submitted], ledger: "Ledger") -> "dict[int, Outcome]":
         """Wait for all of them."""
-        from induction_bump.launch import stop
-
         found: dict[int, Outcome] = {}
-        cancelled = False
+        queue = _Queue(submitted)
         while len(found) < len(submitted):
             for each in submitted:
-                if each.number not in found and (outcome := self._outcome(each, ledger)):
+                if each.number not in found and (outcome := self._outcome(each, ledger, queue)):
                     found[each.number] = outcome
-            if stop.requested() and not cancelled:
-                cancelled = True
-                for each in submitted:
-                    if each.number not in found and not ledger.begun(each.number):
-                        each.job.cancel(check=False)
             time.sleep(_POLL_SECONDS)
         return found
 
-    def _outcome(self, each: _Submitted, ledger: "Ledger") -> "Outcome | None":
+    def _outcome(self, each: _Submitted, ledger: "Ledger", queue: "_Queue") -> "Outcome | None":
         """How a cell ended; None while its job goes on or waits."""
         from induction_bump.launch import cell, stop
         from induction_bump.launch.outcome import Outcome
 
         job = self.cells[each.number].job
-        over = each.job.done()
+        over = each.job.done() or (self.cluster == "slurm" and queue.lost(each.job))
         if known := ledger.outcome(each.number):
             return known if known.path else replace(known, path=job.path)
+        if stop.requested() and not ledger.begun(each.number):
+            each.job.cancel(check=False)
+            return Outcome(job.run_id, job.path, "waiting")
         if not over:
             return None
         if stop.requested():
-            status = "preempted" if ledger.begun(each.number) else "waiting"
-            return cell.record(Outcome(job.run_id, job.path, status))
+            return cell.record(Outcome(job.run_id, job.path, "preempted"))
         message = f"job {each.job.job_id} ended without an outcome ({each.job.state}); see {each.job.paths.stderr}"
         return cell.record(Outcome(job.run_id, job.path, "failed", message))
 
