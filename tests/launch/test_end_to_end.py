@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from induction_bump.records.checkpoints import checkpoints
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.lock import is_locked
 
@@ -17,8 +18,6 @@ pytestmark = pytest.mark.processes
 
 PATIENCE = 240.0
 ENDLESS = ["experiment=debug", "training.length=1000000step", "tracking=none", "report=off"]
-
-UNDER_WAY = "runs/*/*/snapshots/00000000"
 
 
 def bump(directory: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -35,8 +34,8 @@ def bump(directory: Path, *arguments: str, **variables: str) -> subprocess.Compl
 
 
 def start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start `bump train` in `directory` and wait until its run, or its next generation, is under way."""
-    before = {path: path.stat().st_ino for path in directory.glob(UNDER_WAY)}
+    """Start `bump train` in `directory` and wait until its run has checkpoints, or was taken up again."""
+    before = under_way(directory)
     process = subprocess.Popen(
         [sys.executable, "-m", "induction_bump.cli.main", "train", *arguments, "paths.cache=cache"],
         cwd=directory,
@@ -46,11 +45,17 @@ def start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
         start_new_session=True,
     )
     deadline = time.monotonic() + PATIENCE
-    while {path: path.stat().st_ino for path in directory.glob(UNDER_WAY)} in ({}, before):
+    while under_way(directory) in (set(), before):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     return process
+
+
+def under_way(directory: Path) -> set[tuple[Path, int]]:
+    """Runs that have a checkpoint, and the processes that write them."""
+    runs = [RunDirectory(path.parents[1]) for path in directory.glob("runs/*/*/checkpoints/0*")]
+    return {(run.path, run.info.pid) for run in runs if run.info.status == "running"}
 
 
 def only_run(directory: Path) -> RunDirectory:
@@ -71,30 +76,81 @@ def test_the_debug_experiment_goes_through_from_a_directory_with_traps(tmp_path:
     assert {path.name for path in tmp_path.iterdir()} == {"torch.py", "random.py", "datasets.py", "runs", "cache"}
 
 
-def test_ctrl_c_stops_at_a_step_and_the_run_can_start_again(tmp_path: Path) -> None:
-    process = start(tmp_path, *ENDLESS)
+@pytest.mark.parametrize("devices", [1, 2])
+def test_ctrl_c_stops_at_a_step_and_the_run_goes_on_from_there(tmp_path: Path, devices: int) -> None:
+    overrides = [*ENDLESS, "devices=cpu", f"devices.count={devices}"]
+    process = start(tmp_path, *overrides)
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75
     assert "Traceback" not in complaints
     run = only_run(tmp_path)
     assert run.status == "preempted"
-    again = start(tmp_path, *ENDLESS)
+    first = checkpoints(run.path)[-1].step
+    assert run.table("training").column("step").to_pylist() == list(range(1, first + 1))
+    again = start(tmp_path, *overrides)
     again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=PATIENCE)
-    assert run.info.generation == 2
+    said, _ = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 75
+    assert f", continues after step {first};" in said or f", continues after step {first}\n" in said
+    info = run.info
+    assert info.generation == 1
+    assert [(resumed.step, resumed.differs) for resumed in info.resumes] == [(first, [])]
+    second = checkpoints(run.path)[-1].step
+    assert second >= first
+    assert run.table("training").column("step").to_pylist() == list(range(1, second + 1))
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_nothing_is_left_of_a_run_whose_launchers_group_is_killed(tmp_path: Path, devices: int) -> None:
-    process = start(tmp_path, *ENDLESS, "devices=cpu", f"devices.count={devices}")
+def test_nothing_is_left_of_a_run_whose_launchers_group_is_killed_and_it_can_go_on_at_once(
+    tmp_path: Path, devices: int
+) -> None:
+    overrides = [*ENDLESS, "devices=cpu", f"devices.count={devices}"]
+    process = start(tmp_path, *overrides)
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) >= devices
     os.killpg(process.pid, signal.SIGKILL)
+    again = start(tmp_path, *overrides)
     process.communicate(timeout=PATIENCE)  # ends when the last of them has closed its output
     _, alive = psutil.wait_procs(below, timeout=30)
     assert alive == []
-    assert only_run(tmp_path).status == "interrupted"
+    again.send_signal(signal.SIGTERM)
+    again.communicate(timeout=PATIENCE)
+    assert again.returncode == 75
+    run = only_run(tmp_path)
+    assert (run.status, run.info.generation, len(run.info.resumes)) == ("preempted", 1, 1)
+    steps = run.table("training").column("step").to_pylist()
+    assert steps == list(range(1, checkpoints(run.path)[-1].step + 1))
+
+
+def ranks_below(process: subprocess.Popen[str]) -> dict[int, psutil.Process]:
+    """The workers that torchrun has started, by rank."""
+    found: dict[int, psutil.Process] = {}
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if any("launch.worker" in part for part in child.cmdline()) and "RANK" in child.environ():
+            found[int(child.environ()["RANK"])] = child
+    return found
+
+
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_rank_that_dies_ends_the_others_and_the_next_call_goes_on(tmp_path: Path, rank: int) -> None:
+    process = start(tmp_path, *ENDLESS, "devices=two_cpu")
+    workers = ranks_below(process)
+    assert workers.keys() == {0, 1}
+    workers[rank].kill()
+    began = time.monotonic()
+    _, complaints = process.communicate(timeout=PATIENCE)
+    assert time.monotonic() - began < 60
+    assert process.returncode == 1
+    assert not any(worker.is_running() for worker in workers.values())
+    run = only_run(tmp_path)
+    assert run.status == "failed"
+    assert str(run.info.message) in complaints
+    again = start(tmp_path, *ENDLESS, "devices=two_cpu")
+    again.send_signal(signal.SIGTERM)
+    again.communicate(timeout=PATIENCE)
+    assert again.returncode == 75
+    assert (run.info.generation, len(run.info.resumes), run.info.message) == (1, 1, None)
 
 
 def test_two_processes_train_one_run(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from induction_bump.config.errors import ConfigError
 from induction_bump.data.corpus import prepare
 from induction_bump.launch.cell import prepare_data
-from induction_bump.launch.fit import check_probes, forecast
+from induction_bump.launch.fit import forecast, hashes
 from induction_bump.training.train import train
 from tests.training.runs import begin, config_of
 
@@ -49,4 +49,11 @@ def test_a_probe_that_cannot_be_drawn_is_a_mistake_in_the_config(tmp_path: Path)
     measures = {"icl": {"early": 2, "late": 32, "window": 8}, "repeats": {"repeats": 4, "block": 8}}
     config = config_of(tmp_path / "cache", measures=measures)
     with pytest.raises(ConfigError, match=r"measures.repeats: a context of 32, 4 repeats .* blocks of 7 tokens"):
-        check_probes(config, prepare(config.data, tmp_path / "cache"))
+        hashes(config, prepare(config.data, tmp_path / "cache"))
+
+
+def test_the_hashes_are_those_that_training_writes_down(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "cache")
+    run = begin(tmp_path / "run", config)
+    train(config, run)
+    assert hashes(config, prepare(config.data, tmp_path / "cache")) == run.info.hashes

@@ -248,12 +248,30 @@ def as_child(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return private
 
 
-def test_a_child_leaves_no_note_when_run_json_tells_the_outcome(as_child: Path, training: StandInTraining) -> None:
-    training.does = raising(RuntimeError("broken"))
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_child_leaves_no_note_where_all_end_together(
+    as_child: Path, training: StandInTraining, stopped: bool
+) -> None:
+    training.does = lambda run: stop.request() if stopped else None
     assert worker.main() == 0
     assert note.find(as_child) is None
+
+
+def test_a_child_that_failed_leaves_a_note_for_those_that_wait_for_it(
+    as_child: Path, training: StandInTraining
+) -> None:
+    training.does = raising(RuntimeError("broken"))
+    assert worker.main() == 0
+    assert note.find(as_child) == note.Note("RuntimeError: broken", "failed")
     job = Job.from_environment()
     assert json.loads((Path(job.path) / "run.json").read_text(encoding="utf-8"))["message"] == "RuntimeError: broken"
+
+
+def test_a_child_that_finds_the_run_finished_leaves_a_note(as_child: Path, training: StandInTraining) -> None:
+    assert worker.main() == 0
+    assert worker.main() == 0
+    assert note.find(as_child) == note.Note(None, "skipped")
+    assert len(training.calls) == 1
 
 
 def test_a_child_that_cannot_write_leaves_a_note(

@@ -11,7 +11,7 @@ from pathlib import Path
 from induction_bump.config.errors import ConfigError
 from induction_bump.config.identity import directory_name, run_id
 from induction_bump.config.resolve import dump
-from induction_bump.launch import facts, note, ranks, stop, worker, workers
+from induction_bump.launch import facts, note, ranks, resume, stop, worker, workers
 from induction_bump.launch.job import Job, available_cores, threads_per_process
 from induction_bump.launch.outcome import Outcome
 from induction_bump.launch.ranks import Rank
@@ -80,12 +80,13 @@ def check_tracking(config: RunConfig) -> None:
 
 
 def prepare_data(configs: Iterable[RunConfig]) -> None:
-    """Make each corpus once, for all workers, and see that every run fits its corpus and the disk.
+    """Make each corpus once, for all workers, and see that every run fits its corpus, its own records and the disk.
 
     Raises CorpusError or ConfigError for what the user can mend.
     """
     from induction_bump.data.corpus import Corpus, prepare
     from induction_bump.launch import fit
+    from induction_bump.measures.registry import VERSIONS
 
     corpora: dict[str, Corpus] = {}
     needed = 0  # by all of them together: a sweep's runs belong to one study, on one disk
@@ -93,7 +94,9 @@ def prepare_data(configs: Iterable[RunConfig]) -> None:
         key = json.dumps([dump(config)["data"], config.paths.cache], sort_keys=True)
         if key not in corpora:
             corpora[key] = prepare(config.data, _cache(config))
-        fit.check_probes(config, corpora[key])
+        hashes = fit.hashes(config, corpora[key])
+        begun = RunDirectory(plan(config, corpora[key].fingerprint).path)
+        resume.refuse_other_data(begun, hashes, VERSIONS)
         needed += fit.forecast(config, corpora[key].vocab_size)
         fit.check_room(needed, study_directory(config))
 
@@ -123,7 +126,7 @@ def run(
     prepare_data([config])
     if rank:
         if rank.first:
-            say(_first_line(config, job))
+            _announce(config, job, say)
         return _as_rank(job, rank)
     if is_locked(directory.path):
         wait = worker.LOCK_SECONDS if wait is None else wait
@@ -135,15 +138,21 @@ def run(
             return Outcome(job.run_id, job.path, "busy", str(error))
         if is_finished(directory):
             return Outcome(job.run_id, job.path, "skipped")
-    say(_first_line(config, job))
+    _announce(config, job, say)
     watched = replace(job, launcher=str(Watched.this()))
     return _in_workers(watched, config, environment, own_terminal)
 
 
-def _first_line(config: RunConfig, job: Job) -> str:
+def _announce(config: RunConfig, job: Job, say: Say) -> None:
+    """Say how long a run is, from where it goes on, and whether it can be exactly the uninterrupted one."""
+    name = Path(job.path).name
+    first, differs = resume.foretell(RunDirectory(job.path), job)
     length = f"{config.total_steps} steps, {config.total_steps * config.tokens_per_step / 1e6:.2f}M tokens"
+    start = f", continues after step {first}" if first is not None else ""
     page = f"; to watch it, open {Path(job.path) / 'report.html'}" if config.report.live else ""
-    return f"{Path(job.path).name}: {length}{page}"
+    say(f"{name}: {length}{start}{page}")
+    if differs:
+        say(f"{name}: its numbers will not be exactly those of an uninterrupted run: {'; '.join(differs)}")
 
 
 def _as_rank(job: Job, rank: Rank) -> Outcome:

@@ -19,14 +19,17 @@ _ABLATION_KINDS = 3
 _QUANTITIES = 4
 _ROW_BYTES = 2 * 24
 """A row of a snapshot's table, with its compacted copy; measured rows take less."""
+_CHECKPOINTS = 3
+"""The last two, and the one that is being written."""
 _FILES_BYTES = 5 * 8_000
 """Schemas and metadata of a snapshot's files."""
 
 
-def check_probes(config: RunConfig, corpus: Corpus) -> None:
-    """Raises ConfigError for a probe that cannot be drawn from the corpus."""
+def hashes(config: RunConfig, corpus: Corpus) -> dict[str, str]:
+    """Of what the run reads: corpus, tokenizer, probes. Raises ConfigError for a probe that cannot be drawn."""
     try:
-        Probes.draw(corpus, config.data.context, config.measures)
+        probes = Probes.draw(corpus, config.data.context, config.measures)
+        return {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer_hash, **probes.hashes}
     except ProbeError as error:
         raise ConfigError(str(error)) from None
 
@@ -51,8 +54,9 @@ def forecast(config: RunConfig, vocab_size: int) -> int:
     snapshot = rows * _ROW_BYTES + _FILES_BYTES
     ablated = _ABLATION_KINDS * heads * (_QUANTITIES + min(held_out, config.measures.causal.examples))
     expensive = (ablated + (_PAIR_KINDS + 2) * heads**2 + 2 * heads) * _ROW_BYTES + _FILES_BYTES
+    parameters = 4 * parameter_count(model, vocab_size, context)
     return (
-        kept * 4 * parameter_count(model, vocab_size, context)
+        (kept + _CHECKPOINTS * 3) * parameters  # a checkpoint holds two moments beside each
         + len(config.measure_schedule()) * snapshot
         + len(config.expensive_schedule() or ()) * expensive
         + config.total_steps * _STEP_BYTES

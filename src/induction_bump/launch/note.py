@@ -16,7 +16,7 @@ _NAME = "note"
 class Note:
     """Why a worker ended."""
 
-    message: str
+    message: str | None
     """One or two lines."""
     status: Ending = "failed"
     """What became of the run, so far as this worker is concerned."""

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from induction_bump.config.errors import ConfigError
 from induction_bump.data.errors import CorpusError
-from induction_bump.launch import facts, note, ranks, stop, watch
+from induction_bump.launch import facts, note, ranks, resume, stop, watch
 from induction_bump.launch.job import Job
 from induction_bump.launch.outcome import Outcome, explain_failure
 from induction_bump.launch.ranks import Rank
@@ -44,8 +45,9 @@ def main() -> int:
     directory = Path(os.environ[stop.DIRECTORY])
     _end_with_others(directory)
     outcome = work(job, ranks.from_environment())
-    if outcome.code and not outcome.recorded:
-        note.Note(outcome.message or outcome.status, outcome.status).leave(directory)
+    # Other ranks may wait for this one: they are told whatever ends it that does not end them too.
+    if not outcome.recorded or outcome.status == "failed":
+        note.Note(outcome.message, outcome.status).leave(directory)
     return 0
 
 
@@ -74,15 +76,17 @@ def _write(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) ->
     """What only rank 0 does, holding the lock: begin, log, mirror, end."""
     refuse_other_run(run, job)
     info = facts.first_info(job, rank.world if rank else 1)
-    if run.exists:
-        before = run.info
-        if before.status == "finished":
-            return Outcome(job.run_id, job.path, "skipped")
-        info = info.model_copy(update={"created_at": before.created_at, "generation": before.generation + 1})
-        run.clear()
-    run.begin(job.config, info)
-    with _logging_to(run.path / "log.txt"), _companion(run):
-        _log.info("run %s, generation %d: %s", info.run_id, info.generation, job.path)
+    if run.exists and run.info.status == "finished":
+        return Outcome(job.run_id, job.path, "skipped")
+    with _logging_to(run.path / "log.txt"):
+        info = resume.take_up(run, info) if run.exists else info
+        run.begin(job.config, info)
+        return _train_and_tell(job, config, run, rank)
+
+
+def _train_and_tell(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) -> Outcome:
+    with _companion(run):
+        _log.info("run %s, generation %d: %s", job.run_id, run.info.generation, job.path)
         try:
             outcome = _train(job, config, run, rank)
         except Exception as error:
@@ -190,4 +194,8 @@ def _end_with_others(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    ended = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ended)  # threads of gloo abort a process that ends in order just when another rank's has ended

@@ -14,7 +14,14 @@ import yaml
 from pydantic import ValidationError
 
 from induction_bump.options import parse
-from induction_bump.records.files import directory_that_appears_whole, made, remove_leftovers, replace_atomically
+from induction_bump.records.checkpoints import remove_checkpoints_after
+from induction_bump.records.files import (
+    directory_that_appears_whole,
+    made,
+    remove_leftovers,
+    remove_whole,
+    replace_atomically,
+)
 from induction_bump.records.lock import is_locked
 from induction_bump.records.schema import (
     PROBES,
@@ -29,6 +36,7 @@ from induction_bump.records.schema import (
 
 _WRITTEN_BY_TRAINING = ("snapshots", "training", "tables", "checkpoints")
 _PROBES = "probes.parquet"
+_LOCATED = ("phase_changes.parquet", "phase_changes.csv")
 
 C = TypeVar("C")
 
@@ -153,6 +161,7 @@ class RunDirectory:
     def begin(self, config: Mapping[str, Any], info: RunInfo) -> None:
         """Start the run: write config.yaml, then run.json, which makes it exist."""
         self.path.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.path)
         # escaped: with allow_unicode some characters (U+0085) come back as others
         text = yaml.safe_dump(dict(config), sort_keys=False)
         replace_atomically(self.path / "config.yaml", lambda p: p.write_text(text, encoding="utf-8"))
@@ -163,9 +172,39 @@ class RunDirectory:
         for name in _WRITTEN_BY_TRAINING:
             if (self.path / name).exists():
                 shutil.rmtree(self.path / name)  # what cannot be removed must not mix with what comes
-        for name in ("phase_changes.parquet", "phase_changes.csv", _PROBES):
+        for name in (*_LOCATED, _PROBES):
             (self.path / name).unlink(missing_ok=True)
         remove_leftovers(self.path)
+
+    def rewind(self, step: int) -> None:
+        """Remove all that is later than `step`, so that training can go on from there and write each step once.
+
+        What was gathered at the end of a training is gathered again; rows that were measured afterwards stay up to
+        `step`. Killed in between, it can be called again.
+        """
+        for directory in (self.path, *(self.path / name for name in _WRITTEN_BY_TRAINING)):
+            remove_leftovers(directory)
+        remove_checkpoints_after(self.path, step)
+        for name in _LOCATED:
+            (self.path / name).unlink(missing_ok=True)
+        for snapshot in reversed(self.snapshots()):
+            if snapshot.step > step:
+                remove_whole(snapshot.path)
+        for name in TABLES:
+            (self.path / "tables" / f"{name}.parquet").unlink(missing_ok=True)
+            for later in (self.path / "tables").glob(f"{name}-*.parquet"):
+                self._rewind_file(name, later, step)
+        for part in reversed(self._parts_of("training")):
+            self._rewind_file("training", part, step)
+
+    def _rewind_file(self, name: str, path: Path, step: int) -> None:
+        table = _read_table(name, path, None)
+        kept = table.filter(pc.field("step") <= step)
+        if not kept.num_rows:
+            path.unlink()
+        elif kept.num_rows < table.num_rows:
+            info = self.info
+            replace_atomically(path, lambda p: self._write_table(name, kept, p, info))
 
     def update(self, **changes: Any) -> RunInfo:
         """Change fields of run.json. Raises RecordsError where the outcome would be invalid."""

@@ -7,23 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def sync(path: Path) -> None:
-    """Flush a file or a directory's entries to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def made(directory: Path) -> Path:
-    """Make a directory where there is none, so that it survives a power cut; returns it."""
-    if not directory.is_dir():
-        directory.mkdir(parents=True, exist_ok=True)
-        sync(directory.parent)
-    return directory
-
-
 @contextmanager
 def _named_in_errors(path: Path, aside: Path) -> Generator[None, None, None]:
     """Let an error of the system be about `path` where it does not say which file it is about, or names `aside`."""
@@ -36,6 +19,24 @@ def _named_in_errors(path: Path, aside: Path) -> Generator[None, None, None]:
         elif isinstance(error.filename, str) and (name := Path(error.filename)).is_relative_to(aside):
             error.filename = str(path / name.relative_to(aside))
         raise
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a directory's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with _named_in_errors(path, path):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def made(directory: Path) -> Path:
+    """Make a directory where there is none, so that it survives a power cut; returns it."""
+    if not directory.is_dir():
+        directory.mkdir(parents=True, exist_ok=True)
+        sync(directory.parent)
+    return directory
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -75,6 +76,14 @@ def directory_that_appears_whole(path: Path) -> Generator[Path, None, None]:
             shutil.rmtree(aside, ignore_errors=True)
             raise
         sync(path.parent)
+
+
+def remove_whole(directory: Path) -> None:
+    """Delete a directory so that it is never there in part: what is being deleted has another name."""
+    aside = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    directory.rename(aside)
+    sync(directory.parent)
+    shutil.rmtree(aside)
 
 
 def remove_leftovers(directory: Path) -> None:

@@ -133,9 +133,9 @@ class Records:
 
 def _row(run: RunDirectory) -> dict[str, Any]:
     info = run.info
-    described = info.model_dump(exclude={"hashes", "versions", "hardware", "probes", "measure_versions", "seconds"})
-    place = {"run": run.name, "path": str(run.path)}
-    return {**place, **described, "status": run.status, **_flatten(run.config)}
+    left_out = {"hashes", "versions", "hardware", "probes", "measure_versions", "seconds", "resumes"}
+    described = {**info.model_dump(exclude=left_out), "resumes": len(info.resumes), "status": run.status}
+    return {"run": run.name, "path": str(run.path), **described, **_flatten(run.config)}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

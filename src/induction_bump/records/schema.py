@@ -98,6 +98,22 @@ class RecordsError(RuntimeError):
     """Records on disk, or about to be written, do not have the layout they should have."""
 
 
+class Resumed(BaseModel):
+    """A time at which an interrupted training was taken up again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: int
+    """The last step of the checkpoint that it went on from."""
+    at: str
+    """UTC, ISO 8601."""
+    host: str
+    world_size: int
+    threads: int
+    differs: list[str] = []
+    """What was other than before, so that the outcome is not exactly that of an uninterrupted run."""
+
+
 class RunInfo(BaseModel):
     """Contents of `run.json`."""
 
@@ -108,7 +124,7 @@ class RunInfo(BaseModel):
     name: str
     status: Status
     generation: int = 1
-    """Counts the starts from step 0; a W&B run belongs to one of them."""
+    """Counts the starts from step 0 that left records; a W&B run belongs to one of them."""
     schema_version: int = VERSION
     message: str | None = None
     """Why a run failed."""
@@ -138,7 +154,9 @@ class RunInfo(BaseModel):
     groups: dict[str, Any] = {}
     """Groups of heads that were ablated together: which heads, and when and how they were chosen."""
     seconds: dict[str, float] = {}
-    """Wall time: `training`, `snapshots`."""
+    """Wall time of the steps that count: `training`, `snapshots`, `checkpoints`."""
+    resumes: list[Resumed] = []
+    """Times at which training went on from a checkpoint."""
 
 
 def validate_info(values: Mapping[str, Any], where: str) -> RunInfo:

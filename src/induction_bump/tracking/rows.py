@@ -87,7 +87,7 @@ def rows_after(run: RunDirectory, step: int | None) -> Iterator[Row]:
     Raises RecordsError for records that cannot be read.
     """
     # The order of these three reads matters: what a later one sees is at least as new as what an earlier one saw.
-    settled = run.status in ("finished", "failed")
+    settled = run.status == "finished"  # any other may go on
     training = _training_after(run, step)
     snapshots = run.snapshots()
     latest = training.column("step")[-1].as_py() if training.num_rows else None

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Int
+from lightning_fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor, nn
 
 from induction_bump.model.init import decayed
@@ -48,6 +49,7 @@ class LanguageModel(pl.LightningModule):
         self._mean_loss: Callable[[Transformer, Windows], Tensor] = (
             torch.compile(mean_loss) if config.training.compile else mean_loss
         )
+        self._resumed: dict[str, Any] | None = None
         self.gradient_norm: Tensor = torch.zeros(())
         """Norm of the last optimiser step's gradient, before clipping."""
         self.rate_of_last_update = 0.0
@@ -68,6 +70,24 @@ class LanguageModel(pl.LightningModule):
         self.gradient_norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.rate_of_last_update = optimizer.param_groups[0]["lr"]
 
+    def state_after(self, step: int) -> dict[str, Any]:
+        """What this training is after optimiser step `step`, on the CPU, in plain containers."""
+        optimizer, schedule = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
+        state = {
+            "step": step,
+            "model": dict(self.model.state_dict()),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+        }
+        return move_data_to_device(state, torch.device("cpu"))
+
+    def resume_from(self, state: dict[str, Any]) -> None:
+        """Take parameters from a state, before training starts; the optimiser takes its part when it is made."""
+        self.model.load_state_dict(state["model"])
+        self._resumed = state
+
     def configure_optimizers(self) -> Any:
         """AdamW, fused where the parameters' device has it, and its schedule per optimiser step."""
         options = self.options
@@ -86,4 +106,8 @@ class LanguageModel(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, options, self.warmup_steps, self.total_steps)
         )
+        if self._resumed:
+            optimizer.load_state_dict(self._resumed["optimizer"])
+            schedule.load_state_dict(self._resumed["schedule"])
+            self._resumed = None
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -166,6 +166,16 @@ class DeviceOptions:
 
 
 @options
+class CheckpointOptions:
+    """When training can be taken up again, besides every snapshot."""
+
+    every_seconds: PositiveFloat | None = 120.0
+    """Least time between two checkpoints; null leaves it to snapshots and `every`."""
+    every: Length | None = None
+    """Linearly spaced checkpoints."""
+
+
+@options
 class PathOptions:
     """Where runs and caches lie."""
 
@@ -191,6 +201,7 @@ class RunConfig:
     seed: SeedOptions = Field(default_factory=SeedOptions)
     locate: LocateOptions = Field(default_factory=LocateOptions)
     devices: DeviceOptions = Field(default_factory=DeviceOptions)
+    checkpoints: CheckpointOptions = Field(default_factory=CheckpointOptions)
     paths: PathOptions = Field(default_factory=PathOptions)
     tracking: TrackingOptions = Field(default_factory=TrackingOptions)
     report: ReportOptions = Field(default_factory=ReportOptions)
@@ -251,5 +262,8 @@ class RunConfig:
                 take()
             except ValueError as error:
                 raise ValueError(f"snapshots.{key}.{error}") from None
+        every = self.checkpoints.every
+        if every and not 1 <= every.steps(self.tokens_per_step) <= self.total_steps:
+            raise ValueError(f"checkpoints.every={every} must lie within the {self.total_steps} steps of the training")
         self.devices.split(self.training.batch_sequences)
         return self

@@ -28,20 +28,29 @@ class Progress(pl.Callback):
         )
         self._bar: tqdm | None = None
         self._began = self._said = 0.0
+        self._first = 0
         self._estimated = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar on rank 0's terminal."""
         self._began = self._said = time.perf_counter()
+        self._first = trainer.global_step
         if trainer.is_global_zero and sys.stderr.isatty():
             total = self.total_steps * self.tokens_per_step
-            self._bar = tqdm(total=total, unit="tok", unit_scale=True, desc=self.label, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total,
+                initial=self._first * self.tokens_per_step,
+                unit="tok",
+                unit_scale=True,
+                desc=self.label,
+                dynamic_ncols=True,
+            )
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Say something where it is time to."""
         now = time.perf_counter()
         step = trainer.global_step
-        if not trainer.is_global_zero or step == 0:
+        if not trainer.is_global_zero or step == self._first:
             return
         if not self._estimated and now - self._began > _ESTIMATE_SECONDS:
             self._estimated = True
@@ -54,8 +63,9 @@ class Progress(pl.Callback):
                 self._bar.update(step * self.tokens_per_step - self._bar.n)
         elif now - self._said > _LINE_SECONDS or step == self.total_steps:
             self._said = now
-            left = (now - self._began) / step * (self.total_steps - step)
-            speed = step * self.tokens_per_step / (now - self._began)
+            done = step - self._first
+            left = (now - self._began) / done * (self.total_steps - step)
+            speed = done * self.tokens_per_step / (now - self._began)
             loss = f", loss {self.rows.loss:.3f}" if math.isfinite(self.rows.loss) else ""
             self._say(
                 f"{step * self.tokens_per_step / 1e6:.2f}M of {self.total_steps * self.tokens_per_step / 1e6:.2f}M "
@@ -74,7 +84,7 @@ class Progress(pl.Callback):
             self._bar.close()
 
     def _estimate(self, step: int, seconds: float) -> None:
-        speed = step * self.tokens_per_step / seconds
+        speed = (step - self._first) * self.tokens_per_step / seconds
         whole = self.total_steps * self.tokens_per_step / speed
         self._say(f"about {spoken(whole)} on this machine for the whole run ({speed / 1e3:.0f}k tokens/s)")
 

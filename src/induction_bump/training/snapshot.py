@@ -49,6 +49,14 @@ class Snapshots(pl.Callback):
         """Time spent here, waiting included."""
         self._last = -1
 
+    def taken_at(self, step: int) -> bool:
+        """Whether `step` has a snapshot."""
+        return step in self.measure_at or (self.weights_at is not None and step in self.weights_at)
+
+    def already_taken(self, step: int) -> None:
+        """Training goes on after `step`, whose snapshot, where it has one, was committed before its checkpoint."""
+        self._last = step
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Step 0: before any update."""
         self._take(trainer, pl_module)
@@ -61,7 +69,7 @@ class Snapshots(pl.Callback):
         step = trainer.global_step
         measured = step in self.measure_at
         weights = self.weights_at is not None and step in self.weights_at
-        if step == self._last or not (measured or weights):
+        if step == self._last or not self.taken_at(step):
             return
         self._last = step
         self.training_rows.flush(trainer)  # waits for the accelerator, so that its work is not counted as ours

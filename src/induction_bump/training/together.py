@@ -1,8 +1,11 @@
 """What the first rank does alone, and all of them wait for."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytorch_lightning as pl
+
+T = TypeVar("T")
 
 
 class FirstRankFailedError(RuntimeError):
@@ -26,3 +29,12 @@ def on_first_rank(trainer: pl.Trainer, do: Callable[[], object]) -> None:
             raise FirstRankFailedError("the first rank failed; its log says why")
     if error:
         raise error
+
+
+def from_first_rank(trainer: pl.Trainer, make: Callable[[], T]) -> T:
+    """What `make` returns on rank 0, on all ranks; it fails as `on_first_rank` does."""
+    made: list[T] = []
+    on_first_rank(trainer, lambda: made.append(make()))
+    if trainer.world_size == 1:
+        return made[0]
+    return trainer.strategy.broadcast(made[0] if made else None)  # type: ignore[return-value]

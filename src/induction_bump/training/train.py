@@ -1,18 +1,20 @@
 """Train one run, from its typed config to its committed records.
 
 corpus, probes, model                       # the same on every rank
+Checkpoints.setup                           # everything as it was after the newest checkpoint's step, if there is one
 snapshot at step 0                          # before any update
 for each step:
     for each pass: loss, backward           # StepBatchSampler says which sequences
     clip, AdamW, learning rate
     TrainingRows                            # every step's numbers
     Snapshots                               # at the schedule's moments; after the last update too
-    StopOnRequest, Progress
+    StopOnRequest
+    Checkpoints                             # of what is committed by now
+    Progress
 compaction of the tables
 """
 
 import logging
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -39,6 +41,7 @@ from induction_bump.measures.refusals import refusals
 from induction_bump.measures.registry import CHEAP, VERSIONS
 from induction_bump.model.transformer import Transformer
 from induction_bump.records.directory import RunDirectory
+from induction_bump.training.checkpoints import Checkpoints
 from induction_bump.training.datamodule import WindowData
 from induction_bump.training.module import LanguageModel
 from induction_bump.training.options import DeviceOptions, RunConfig
@@ -73,6 +76,8 @@ def train(
 ) -> Trained:
     """Train a run that was begun in `run` (its run.json exists); on several ranks, each calls this.
 
+    It goes on from the newest checkpoint there, after whose step there must be no records (`RunDirectory.rewind`).
+
     Raises ValueError for a corpus or a probe that does not fit, LossNotFiniteError for a loss that broke, OSError for
     a disk that is full or read-only. What was committed before stays.
     """
@@ -82,21 +87,21 @@ def train(
     probes = Probes.draw(corpus, config.data.context, config.measures)
     ngrams = find_or_build(corpus, config.data.context, config.measures.ngrams, cache)
     model = Transformer(config.model, corpus.vocab_size, config.data.context, config.seed.init)
+    torch.manual_seed(config.seed.init)  # nothing here draws from it today
     torch.set_float32_matmul_precision("high" if config.training.tf32 else "highest")
     rows = TrainingRows(run, config.tokens_per_step)
     stop = StopOnRequest(stop_requested)
     null = partial(null99, config.model, corpus.vocab_size, config.data.context, probes, config.measures.null, cache)
     snapshots = Snapshots(config, run, probes, ngrams, null, rows)
+    checkpoints = Checkpoints(config, run, rows, snapshots, stop)
     progress = Progress(rows, config.total_steps, config.tokens_per_step, f"{config.study}/{run.name}")
-    trainer = make_trainer(config, [KeepSignals(), rows, snapshots, progress, stop], cluster)
+    trainer = make_trainer(config, [KeepSignals(), rows, snapshots, stop, checkpoints, progress], cluster)
     if trainer.is_global_zero:
         _describe(run, corpus, probes, model, config)
     module = LanguageModel(config, model)
-    began = time.perf_counter()
     trainer.fit(module, datamodule=WindowData(config, corpus))
     if trainer.is_global_zero:
-        whole = time.perf_counter() - began
-        run.update(seconds={"training": whole - snapshots.seconds, "snapshots": snapshots.seconds})
+        run.update(seconds=checkpoints.total_seconds())
         if not stop.stopped:
             run.compact()
     return Trained(module, trainer, corpus, probes, run, stop.stopped)
@@ -153,6 +158,7 @@ def quiet_lightning() -> None:
         ".*does not have many workers.*",  # batches are functions of their index and cost under 2 % of a step
         ".*GPU available but not used.*",
         ".*`srun` command is available.*",  # who starts the ranks is told to the trainer
+        ".*Total length of .* across ranks is zero.*",  # all steps were done, and only the tables remained to be made
         ".*isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning's own call into torch 2.13
     ):
         warnings.filterwarnings("ignore", message)
@@ -162,13 +168,14 @@ def _describe(run: RunDirectory, corpus: Corpus, probes: Probes, model: Transfor
     """Complete run.json with what only model and probes tell, and store what the probe's examples are."""
     hashes = {"corpus": corpus.fingerprint, "tokenizer": corpus.tokenizer_hash, **probes.hashes}
     taken = CHEAP.union(config.measures.expensive) if config.snapshots.expensive else CHEAP
+    before = run.info  # of a run that goes on, which may hold what was measured since
     changes: dict[str, Any] = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocab_size": corpus.vocab_size,
         "hashes": hashes,
         "probes": {**probes.describe(), "icl": asdict(config.measures.icl)},
-        "measure_versions": {name: version for name, version in VERSIONS.items() if name in taken},
-        "not_applicable": refusals(config.model),
+        "measure_versions": {**before.measure_versions, **{name: VERSIONS[name] for name in VERSIONS if name in taken}},
+        "not_applicable": {**before.not_applicable, **refusals(config.model)},
     }
     run.update(**changes)
     held_out = probes.held_out
