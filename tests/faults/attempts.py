@@ -1,0 +1,154 @@
+"""Attempts at a run, each in processes of its own that a fault may end."""
+
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from induction_bump.config.resolve import dump
+from induction_bump.launch import cell, ranks, worker
+from induction_bump.launch.job import Job
+from induction_bump.options import parse
+from induction_bump.records.directory import RunDirectory
+from induction_bump.training.options import RunConfig
+from tests.faults.inject import Fault, Injector
+from tests.ranked import as_torchrun_does, free_port
+from tests.records.same import assert_same_records
+
+PATIENCE = 120.0
+OTHERS_END_SECONDS = 1.0
+"""torchrun ends the other ranks of one that died."""
+
+_PRELOADED = ["tests.faults.attempts", "induction_bump.training.train", "datasets", "tests.training.runs"]
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(_PRELOADED)
+
+
+def attempt(
+    job: Job, fault: Fault | None = None, *, log: Path | None = None, rank: int = 0, after: float | None = None
+) -> list[str]:
+    """Try to train in as many processes as the config has devices; returns how it ended for each.
+
+    One rank has a fault, or is killed `after` some seconds. `finished`, `killed`, or what the rank says of its failure.
+    """
+    count = job.typed.devices.count
+    port = free_port() if count > 1 else 0
+    processes: list[BaseProcess] = []
+    pipes: list[Connection] = []
+    for number in range(count):
+        receiver, sender = _context.Pipe(duplex=False)
+        own = fault if fault and number == rank else Fault()
+        arguments = (job, number, port, own, log if number == 0 else None, sender)
+        processes.append(_context.Process(target=_work, args=arguments))
+        processes[-1].start()
+        sender.close()
+        pipes.append(receiver)
+    if after is not None:
+        processes[rank].join(after)
+        processes[rank].kill()
+    _await_end(processes)
+    return [_told(receiver) for receiver in pipes]
+
+
+def _await_end(processes: list[BaseProcess]) -> None:
+    deadline, died = time.monotonic() + PATIENCE, None
+    while any(process.is_alive() for process in processes):
+        if died is None and any(process.exitcode for process in processes):
+            died = time.monotonic()
+        if time.monotonic() > deadline or (died and time.monotonic() > died + OTHERS_END_SECONDS):
+            for process in processes:
+                process.kill()
+        time.sleep(0.01)
+
+
+def _told(receiver: Connection) -> str:
+    with receiver:
+        try:
+            return receiver.recv()
+        except EOFError:
+            return "killed"
+
+
+def _work(job: Job, rank: int, port: int, fault: Fault, log: Path | None, sender: Connection) -> None:
+    import torch
+
+    torch.set_num_threads(job.threads)
+    count = job.typed.devices.count
+    if count > 1:
+        as_torchrun_does(rank, count, port)
+        os.environ["OMP_NUM_THREADS"] = str(job.threads)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    Injector(fault, [Path(job.path), Path(job.typed.paths.cache)], log).install()
+    outcome = worker.work(job, ranks.from_environment() if count > 1 else None)
+    sender.send(outcome.message or outcome.status)
+    os._exit(outcome.code)
+
+
+def left_aside(*directories: Path) -> list[Path]:
+    """What no writer has cleared away."""
+    patterns = ("*.tmp", "*.partial")
+    return [path for directory in directories for pattern in patterns for path in directory.rglob(pattern)]
+
+
+class Suite:
+    """Runs of one config that faults befall, and the one that none befell."""
+
+    def __init__(self, directory: Path, config: RunConfig) -> None:
+        self.directory, self.base = directory, dump(config)
+        self.faults = 0
+        self.lost: list[str] = []
+        """Faults after which a run did not become the uninterrupted one, with the difference."""
+        self.expected = RunDirectory(self.job("expected").path)
+        self.cold = self.points("expected", "cache")
+        began = time.monotonic()
+        self.warm = self.points("warm", "cache")
+        self.seconds = time.monotonic() - began
+
+    def job(self, name: str, cache: str = "cache") -> Job:
+        """A run below `name`, with a cache."""
+        paths = {"runs": str(self.directory / name), "cache": str(self.directory / cache)}
+        return replace(cell.plan(parse(RunConfig, {**self.base, "paths": paths})), threads=1)
+
+    def points(self, name: str, cache: str) -> list[str]:
+        """Train once without faults; the calls that write, in order."""
+        log = self.directory / f"{name}.points"
+        assert attempt(self.job(name, cache), log=log) == ["finished"] * self.base["devices"]["count"]
+        return log.read_text(encoding="utf-8").splitlines()
+
+    def trial(self, *faults: dict[str, Any], cold: bool = False, allowed: str = "") -> None:
+        """A run that each of the faults befalls, one after the other, and that is then trained to its end.
+
+        `allowed` is how else than killed the first rank may end.
+        """
+        name = f"trial{self.faults}"
+        job = self.job(name, f"{name}-cache" if cold else "cache")
+        run = RunDirectory(job.path)
+        try:
+            for fault in faults:
+                self.faults += 1
+                told = attempt(job, **fault)[0]
+                of_another = fault.get("rank", 0) > 0  # whatever the first rank says of that
+                assert of_another or told in ("killed", "finished") or (allowed and told.startswith(allowed)), told
+                if cell.is_finished(run):  # a launcher starts no processes for it
+                    break
+            else:
+                told = attempt(job)
+                assert told == ["finished"] * len(told), told
+            assert run.info.status == "finished"
+            assert_same_records(run, self.expected)
+            assert not left_aside(Path(job.path), Path(job.typed.paths.cache))
+        except AssertionError as error:
+            self.lost.append(f"{faults}: {error}")
+            return
+        shutil.rmtree(self.directory / name)
+        if cold:
+            shutil.rmtree(self.directory / f"{name}-cache")
+
+    def __str__(self) -> str:
+        return f"{self.faults} faults injected, {len(self.lost)} runs lost or changed"
