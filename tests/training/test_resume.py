@@ -228,7 +228,7 @@ def test_time_is_summed_over_all_parts(uninterrupted: Runs, tmp_path: Path) -> N
     run, wanted, _ = again(uninterrupted, tmp_path)
     take_up(run, wanted, 5)
     first = run.info.seconds
-    assert first.keys() == {"training", "snapshots", "checkpoints"}
+    assert first.keys() == {"training", "snapshots", "writing"}
     take_up(run, wanted)
     assert all(run.info.seconds[name] > first[name] for name in first)
 

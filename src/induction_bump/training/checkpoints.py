@@ -96,9 +96,10 @@ class Checkpoints(pl.Callback):
             self._write(trainer, pl_module)
 
     def total_seconds(self) -> dict[str, float]:
-        """Wall time of the steps so far, by what it went into: `training`, `snapshots`, `checkpoints`."""
-        own, taken = self.seconds, self.snapshots.seconds
-        now = {"training": time.perf_counter() - self._began - own - taken, "snapshots": taken, "checkpoints": own}
+        """Wall time so far, by what it went into: training, measuring snapshots, writing them and checkpoints."""
+        measuring, writing = self.snapshots.seconds, self.snapshots.writing_seconds + self.seconds
+        training = time.perf_counter() - self._began - measuring - writing
+        now = {"training": training, "snapshots": measuring, "writing": writing}
         return {name: self._seconds_before.get(name, 0.0) + value for name, value in now.items()}
 
     def _is_due(self, trainer: pl.Trainer) -> bool:

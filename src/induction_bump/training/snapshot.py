@@ -45,8 +45,8 @@ class Snapshots(pl.Callback):
         self.measure_at = config.measure_schedule()
         self.expensive_at = config.expensive_schedule() or ()
         self.weights_at = config.weight_schedule()
-        self.seconds = 0.0
-        """Time spent here, waiting included."""
+        self.seconds = self.writing_seconds = 0.0
+        """Time spent here on measuring and on writing, waiting for other ranks included."""
         self._last = -1
 
     def taken_at(self, step: int) -> bool:
@@ -75,6 +75,7 @@ class Snapshots(pl.Callback):
         self.training_rows.flush(trainer)  # waits for the accelerator, so that its work is not counted as ours
         began = time.perf_counter()
         found = self._measure(pl_module.model, step) if measured else None
+        measured_at = time.perf_counter()
 
         def commit() -> None:
             tables = self._tables(found, step) if found else {}
@@ -84,7 +85,8 @@ class Snapshots(pl.Callback):
             self.run.write_snapshot(step, tables, write_weights)
 
         on_first_rank(trainer, commit)
-        self.seconds += time.perf_counter() - began
+        self.seconds += measured_at - began
+        self.writing_seconds += time.perf_counter() - measured_at
         self.training_rows.restart_clock()
 
     def _measure(self, model: Any, step: int) -> Measured:
