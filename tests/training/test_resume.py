@@ -1,7 +1,8 @@
 """A training that is stopped and taken up again is the uninterrupted one, bit for bit."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "expensive": {"snapshots": {"measures": {"at": ["3step"]}, "expensive": {"at": ["3step"]}}},
     "weights-elsewhere": {"snapshots": {"measures": {"at": ["3step"]}, "weights": {"at": ["5step"]}}},
+    "compiled": {"training": {"compile": True}},
 }
+SLOW = {"compiled"}
 
 
 STOPS = {"plain": [(1,), (3,), (4,), (2, 5), (1, 2, 3, 7)]}
@@ -61,29 +64,38 @@ def take_up(run: RunDirectory, config: RunConfig, stop: int | None = None, clust
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
-    """A run of each variant."""
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunDirectory]:
+    """Gives the run of a variant."""
     directory = tmp_path_factory.mktemp("uninterrupted")
-    runs = {}
-    for variant in VARIANTS:
+
+    @cache
+    def of(variant: str) -> RunDirectory:
         wanted = config(directory / "cache", variant)
-        runs[variant] = begin(directory / variant, wanted)
-        train_to(runs[variant], wanted)
-    return runs
+        run = begin(directory / variant, wanted)
+        train_to(run, wanted)
+        return run
+
+    return of
 
 
-Runs = dict[str, RunDirectory]
+Runs = Callable[[str], RunDirectory]
 
 
 def again(uninterrupted: Runs, directory: Path, variant: str = "plain", **changes: dict[str, Any]) -> Any:
     """The same run once more, not trained yet: its directory, its config, and what should come out."""
-    expected = uninterrupted[variant]
+    expected = uninterrupted(variant)
     wanted = config(expected.path.parent / "cache", variant, **changes)
     return begin(directory / "run", wanted), wanted, expected
 
 
 @pytest.mark.parametrize(
-    ("variant", "stops"), [(v, stops) for v in VARIANTS for stops in STOPS.get(v, [(2, 5)])], ids=str
+    ("variant", "stops"),
+    [
+        pytest.param(variant, stops, marks=[pytest.mark.slow] if variant in SLOW else [])
+        for variant in VARIANTS
+        for stops in STOPS.get(variant, [(2, 5)])
+    ],
+    ids=str,
 )
 def test_records_are_those_of_one_uninterrupted_run(
     uninterrupted: Runs, tmp_path: Path, variant: str, stops: Sequence[int]
