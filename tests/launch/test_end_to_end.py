@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from induction_bump.locate.events import find_events
 from induction_bump.records.checkpoints import checkpoints
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.lock import is_locked
@@ -212,3 +213,29 @@ def test_two_processes_train_on_the_same_batches_as_one(tmp_path: Path) -> None:
         losses[devices] = run.table("training").column("loss").to_numpy()
     assert losses["two_cpu"] == pytest.approx(losses["cpu"], abs=1e-5)
     assert (losses["two_cpu"] != losses["cpu"]).any()  # the sums are taken in another order
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_on_another_number_of_devices_has_its_events_at_the_same_snapshots(tmp_path: Path) -> None:
+    overrides = ["experiment=quickstart", "model=two_layers", "tracking=none", "report=off"]
+    done = bump(tmp_path, "train", *overrides, "devices=cpu", "paths.cache=cache", "paths.runs=whole")
+    assert done.returncode == 0, done.stderr
+    stopped = start(tmp_path, *overrides, "devices=cpu")
+    [where] = (tmp_path / "runs/quickstart").glob("*/run.json")
+    run = RunDirectory(where.parent)
+    while checkpoints(run.path)[-1].step < run.info.total_steps // 4:
+        time.sleep(0.1)
+    stopped.send_signal(signal.SIGTERM)
+    stopped.communicate(timeout=PATIENCE)
+    assert run.status == "preempted"
+    done = bump(tmp_path, "train", *overrides, "devices=two_cpu", "paths.cache=cache")
+    assert done.returncode == 0, done.stderr
+    assert "2 processes instead of 1" in done.stdout
+    steps = [snapshot.step for snapshot in run.snapshots()]
+    [whole] = find_runs(tmp_path / "whole/quickstart")
+    for expected, found in zip(find_events(whole), find_events(run), strict=True):
+        assert found.verdict == expected.verdict
+        if expected.found:
+            places = [steps.index(event.interval[1].step) for event in (expected, found)]
+            assert abs(places[0] - places[1]) <= 1, expected.name
+    assert sum(event.found for event in find_events(run)) >= 3

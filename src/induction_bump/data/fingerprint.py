@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from induction_bump.data.building import whole_or_not_at_all
 from induction_bump.data.documents import local_directory_files, local_files, source_files
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.options import (
@@ -130,6 +131,5 @@ class FileHashes:
             return
         with suppress(OSError):
             self._store.parent.mkdir(parents=True, exist_ok=True)
-            aside = self._store.with_suffix(f".{time.time_ns()}.partial")
-            aside.write_text(json.dumps({**self._known, **self._new}), encoding="utf-8")
-            aside.replace(self._store)
+            with whole_or_not_at_all(self._store) as aside:
+                aside.write_text(json.dumps({**self._known, **self._new}), encoding="utf-8")

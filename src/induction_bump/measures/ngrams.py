@@ -12,8 +12,6 @@ derivative finds the maximum that expectation maximisation climbs to. A bucket t
 
 import hashlib
 import json
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from induction_bump.data.building import locked
+from induction_bump.data.building import locked, whole_or_not_at_all
 from induction_bump.data.corpus import Corpus, CorpusError
 from induction_bump.measures.options import NgramOptions
 
@@ -255,11 +253,5 @@ def _stored(path: Path, vocab_size: int) -> Ngrams | None:
 
 
 def _store(ngrams: Ngrams, path: Path) -> None:
-    with suppress(OSError):  # as above
-        aside = path.with_suffix(f".{socket.gethostname()}.{os.getpid()}.tmp")
-        try:
-            with aside.open("wb") as file:
-                np.savez(file, pairs=ngrams.pairs, counts=ngrams.counts, weights=ngrams.weights)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    with suppress(OSError), whole_or_not_at_all(path) as aside, aside.open("wb") as file:  # as above
+        np.savez(file, pairs=ngrams.pairs, counts=ngrams.counts, weights=ngrams.weights)

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from induction_bump.data.building import whole_or_not_at_all
 from induction_bump.measures.options import NullOptions
 from induction_bump.measures.probes import Probes
 from induction_bump.measures.ranks import ALONE, Ranks
@@ -68,9 +67,8 @@ def null99(
 def _store(values: Mapping[str, float], path: Path) -> None:
     with suppress(OSError):  # a cache that cannot be written costs time, not the run
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{socket.gethostname()}.{os.getpid()}.tmp")  # several machines may share a cache
-        aside.write_text(json.dumps(values), encoding="utf-8")
-        aside.replace(path)
+        with whole_or_not_at_all(path) as aside:
+            aside.write_text(json.dumps(values), encoding="utf-8")
 
 
 def _maxima(
