@@ -16,7 +16,9 @@ from induction_bump.cli.main import main
 from induction_bump.config.compose import compose
 from induction_bump.launch import cell, stop
 from induction_bump.launch.cluster import Cluster
+from induction_bump.launch.ledger import Ledger
 from induction_bump.launch.plan import Cell
+from induction_bump.launch.task import Task
 from tests.launch.sweeping import Sweep, until
 
 LOCAL = "hydra/launcher=slurm_local"
@@ -181,6 +183,55 @@ class TestSlurm:
         assert "#SBATCH --partition=short" in lines
         assert "#SBATCH --cpus-per-task=7" in lines
         assert "#SBATCH --reservation=us" in lines
+
+    def refuse(self, tmp_path: Path, *, but_first: int = 0) -> None:
+        """Let sbatch take some submissions and refuse the others."""
+        answer = f"""#!/bin/sh
+echo >> {tmp_path}/asked
+[ $(wc -l < {tmp_path}/asked) -gt {but_first} ] || {{ echo Submitted batch job 70; exit 0; }}
+echo 'sbatch: error: invalid partition specified: nope' >&2
+echo 'sbatch: error: Batch job submission failed: Invalid partition name specified' >&2
+exit 1
+"""
+        (tmp_path / "sbatch").write_text(answer, encoding="utf-8")
+
+    def test_what_it_refuses_is_told_in_one_line_and_leaves_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        self.refuse(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        before = set(tmp_path.iterdir())
+        sweep = ["train", "-m", "experiment=debug", "seed.init=0,1", "hydra/launcher=slurm", "devices=cpu"]
+        assert main([*sweep, "tracking=none", "paths.cache=cache", "hydra.launcher.partition=nope"]) == 2
+        said = capfd.readouterr()
+        assert said.err == (
+            "bump: hydra/launcher=slurm: sbatch: error: Batch job submission failed: Invalid partition name specified\n"
+        )
+        assert said.out == ""
+        left = {path.name for path in set(tmp_path.iterdir()) - before}
+        assert left <= {"asked", "cache", "runs"}
+        assert not list(tmp_path.glob("runs/*"))
+
+    def test_what_it_takes_goes_on_where_it_refuses_the_rest(self, tmp_path: Path) -> None:
+        self.refuse(tmp_path, but_first=1)
+        cluster = Cluster()
+        cluster.setup(hydra_context=SimpleNamespace(), task_function=Task({}, []), config=SimpleNamespace())  # type: ignore[arg-type]
+        configs = [compose([f"paths.runs={tmp_path}/runs", *each]) for each in (["devices=cpu"], ["devices=two_cpu"])]
+        cluster.prepare([Cell.of([], config, cell.plan(config)) for config in configs])
+        jobs, submitted = tmp_path / "jobs", list[Any]()
+        jobs.mkdir()
+        refused = cluster._submit([[], []], Ledger(tmp_path), jobs, submitted)
+        assert [(each.number, each.job.job_id) for each in submitted] == [(0, "70")]
+        assert {number: outcome.status for number, outcome in refused.items()} == {1: "refused"}
+        assert [path.name for path in jobs.rglob("*.pkl")] == ["70_submitted.pkl"]
+
+    @pytest.mark.parametrize("wrong", ["max_num_timeout=-1", "max_num_timeout=often", "signal_delay_s=1.5"])
+    def test_a_wrong_number_is_refused_in_one_line(
+        self, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert main(["train", "-m", "seed.init=0,1", "hydra/launcher=slurm", f"hydra.launcher.{wrong}"]) == 2
+        assert capfd.readouterr().err == f"bump: hydra.launcher.{wrong}: must be a whole number of at least 0\n"
 
 
 def test_slurm_where_there_is_none_is_refused_in_one_line(

@@ -178,6 +178,33 @@ def test_a_wrong_number_of_jobs_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_option_that_the_pool_does_not_have_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "-m", "seed.init=0,1", POOL, "+hydra.launcher.njobs=2"]) == 2
+    said = capfd.readouterr().err
+    assert said == "bump: hydra.launcher.njobs: hydra/launcher=pool has no such option; it has n_jobs\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("launcher", "instead"), [("joblib", "pool"), ("submitit_local", "slurm"), ("submitit_slurm", "slurm")]
+)
+def test_a_launcher_that_would_lend_no_devices_or_take_signals_is_refused_for_ours(
+    launcher: str,
+    instead: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "-m", "seed.init=0,1", f"hydra/launcher={launcher}"]) == 2
+    [said] = capfd.readouterr().err.splitlines()
+    assert said.startswith(f"bump: hydra/launcher={launcher}: must be {instead}")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("launcher", "extra"), [("pool", "joblib"), ("slurm_local", "submitit")])
 def test_a_launcher_that_is_not_installed_says_what_to_install(
     launcher: str,

@@ -4,6 +4,7 @@ submitit takes the signals of a job, and requeues it. The cells' outcomes come f
 job which the cluster kills hides nothing of the others.
 """
 
+import io
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -79,18 +80,22 @@ class Cluster(Prepared):
 
     cluster: Literal["slurm", "local"] = "slurm"
 
-    def __init__(self, max_num_timeout: int = 0, **parameters: Any) -> None:
+    def __init__(self, max_num_timeout: Any = 0, **parameters: Any) -> None:
         """Parameters as in `conf/hydra/launcher/slurm.yaml`."""
         self.max_num_timeout = max_num_timeout
-        self.parameters = {
+        self.parameters: dict[str, Any] = {
             key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             for key, value in parameters.items()
         }
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives. Raises ConfigError where submitit's launcher or SLURM is not there."""
+        """Take what Hydra gives. Raises ConfigError for wrong options, or without submitit's launcher or SLURM."""
         from induction_bump.config.errors import ConfigError
 
+        given = {"max_num_timeout": self.max_num_timeout, "signal_delay_s": self.parameters.get("signal_delay_s")}
+        for name, value in given.items():  # the others are checked by submitit
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+                raise ConfigError(f"hydra.launcher.{name}={value}: must be a whole number of at least 0")
         require("hydra_submitit_launcher", _LAUNCHERS[self.cluster], "submitit")
         if self.cluster == "slurm" and shutil.which("srun") is None:
             raise ConfigError("hydra/launcher=slurm: this machine has no srun; start from one of the cluster's")
@@ -120,45 +125,61 @@ class Cluster(Prepared):
         shared = Path(tempfile.mkdtemp(prefix="sweep-", dir=jobs))
         ledger, submitted = Ledger(shared), list[_Submitted]()
         with stop.taking_signals(shared, at_once=lambda: self._end(submitted)):
-            submitted += self._submit(batch, ledger, jobs)
-            print(
-                f"{len(batch)} runs as jobs {', '.join(str(each.job.job_id) for each in submitted)}; logs: {jobs}",
-                flush=True,
-            )
-            outcomes = self._outcomes(submitted, ledger)
+            outcomes = self._submit(batch, ledger, jobs, submitted)
+            if submitted:
+                numbers = ", ".join(str(each.job.job_id) for each in submitted)
+                print(f"{len(submitted)} runs as jobs {numbers}; logs: {jobs}", flush=True)
+            outcomes |= self._outcomes(submitted, ledger)
         shutil.rmtree(shared, ignore_errors=True)
         with suppress(OSError):
             (jobs / "%j").rmdir()  # submitit's own, before a job has its number
+        with suppress(OSError):
+            jobs.rmdir()  # where none was submitted
         return [returned(outcomes[number]) for number in range(len(batch))]
 
-    def _submit(self, batch: list[Sequence[str]], ledger: "Ledger", jobs: Path) -> list[_Submitted]:
-        """One array of jobs for all cells that need the same."""
+    def _submit(
+        self, batch: list[Sequence[str]], ledger: "Ledger", jobs: Path, submitted: list[_Submitted]
+    ) -> "dict[int, Outcome]":
+        """One array of jobs for all cells that need the same, added to `submitted`; returns those that are refused."""
         from hydra.core.singleton import Singleton
+        from submitit.core.utils import FailedJobError
 
+        from induction_bump.launch.outcome import Outcome
         from induction_bump.launch.submitted import SubmittedCell
         from induction_bump.launch.watch import Watched
 
         alike: dict[Any, list[int]] = defaultdict(list)
         for number, cell in enumerate(self.cells):
             alike[self._needs(cell)].append(number)
-        submitted: list[_Submitted] = []
+        refused: dict[int, Outcome] = {}
         for needs, numbers in alike.items():
+            there = set(jobs.iterdir())
             run = SubmittedCell(
                 self.task,
                 numbers,
                 ledger,
                 launcher=str(Watched.this()) if self.cluster == "local" else None,
-                patience=_SHARE_TO_STOP * float(str(self.parameters.get("signal_delay_s") or _LOCAL_DELAY_SECONDS)),
+                patience=_SHARE_TO_STOP * (self.parameters.get("signal_delay_s") or _LOCAL_DELAY_SECONDS),
             )
             run.setup(hydra_context=self.context, task_function=run.task, config=self.config)
             arguments = [
                 (list(batch[number]), "hydra.sweep.dir", place, "", Singleton.get_state())
                 for place, number in enumerate(numbers)
             ]
-            with _held_back_from_jobs():
-                found = self._executor(jobs, dict(needs)).map_array(run, *zip(*arguments, strict=True))
-            submitted += [_Submitted(number, job) for number, job in zip(numbers, found, strict=True)]
-        return submitted
+            try:
+                # submitit writes to stderr what it raises, too
+                with _held_back_from_jobs(), redirect_stderr(io.StringIO()):
+                    found = self._executor(jobs, dict(needs)).map_array(run, *zip(*arguments, strict=True))
+            except FailedJobError as error:
+                message = f"hydra/launcher={_LAUNCHERS[self.cluster]}: {_reason(error)}"
+                for number in numbers:
+                    job = self.cells[number].job
+                    refused[number] = Outcome(job.run_id, job.path, "refused", message)
+                for prepared in filter(Path.is_file, set(jobs.iterdir()) - there):
+                    prepared.unlink()
+            else:
+                submitted += [_Submitted(number, job) for number, job in zip(numbers, found, strict=True)]
+        return refused
 
     def _needs(self, cell: "Cell") -> tuple[tuple[str, int], ...]:
         """GPUs and cores of a cell's job, so far as they are not given."""
@@ -219,6 +240,12 @@ class Cluster(Prepared):
 
             for child in psutil.Process().children():
                 kill_tree(child.pid)
+
+
+def _reason(error: Exception) -> str:
+    """What sbatch said last, which is why; lines before it may be of plugins."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 @contextmanager

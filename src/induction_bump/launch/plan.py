@@ -142,14 +142,16 @@ def read(directory: Path, key: str) -> list[Cell] | None:
     return cells
 
 
-def remember(directory: Path, key: str, cells: Sequence[Cell]) -> None:
-    """Keep the cells for the next call with this key, and the last few plans beside it."""
+def remember(directory: Path, key: str, cells: Sequence[Cell]) -> Path:
+    """Keep the cells for the next call with this key, and the last few plans beside it. Returns the file."""
     content = {"corpora": _contents(cells), "cells": [_plain(cell) for cell in cells]}
     text = json.dumps(content)
     plans = made(directory / REMEMBERED)
-    replace_atomically(plans / f"plan-{key}.json", lambda path: path.write_text(text, encoding="utf-8"))
+    file = plans / f"plan-{key}.json"
+    replace_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
     for old in sorted(plans.glob("plan-*.json"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
         old.unlink(missing_ok=True)
+    return file
 
 
 def _plain(cell: Cell) -> Mapping[str, Any]:

@@ -34,16 +34,19 @@ _ATTEMPTS = 2
 class Pool(Prepared):
     """Runs cells beside each other, as many as the machine's devices are enough for."""
 
-    def __init__(self, n_jobs: Any = None) -> None:
+    def __init__(self, n_jobs: Any = None, **unknown: Any) -> None:
         """`n_jobs` cells at once; None for as many as fit."""
-        self.n_jobs = n_jobs
+        self.n_jobs, self.unknown = n_jobs, unknown
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives. Raises ConfigError for no number of jobs, or without joblib's launcher."""
+        """Take what Hydra gives. Raises ConfigError for wrong options, or without joblib's launcher."""
         from induction_bump.config.errors import ConfigError
 
         require("hydra_joblib_launcher", "pool", "joblib")
-        jobs = self.n_jobs  # checked here, since Hydra wraps what is raised while it makes a launcher
+        # checked here, since Hydra wraps what is raised while it makes a launcher
+        for name in self.unknown:
+            raise ConfigError(f"hydra.launcher.{name}: hydra/launcher=pool has no such option; it has n_jobs")
+        jobs = self.n_jobs
         if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
             raise ConfigError(
                 f"hydra.launcher.n_jobs={jobs}: must be a whole number of at least 1, or null for as many as fit"

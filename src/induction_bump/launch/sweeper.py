@@ -8,8 +8,8 @@ import hashlib
 import json
 import shlex
 from abc import abstractmethod
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from induction_bump.launch.outcome import Outcome
     from induction_bump.launch.plan import Cell
     from induction_bump.training.options import RunConfig
+
+
+_INSTEAD = {"hydra_joblib_launcher": "pool", "hydra_submitit_launcher": "slurm or slurm_local"}
+"""Launchers on which ours are built. By themselves they lend no devices, and take or lose signals meant for workers."""
 
 
 class AsChecked:
@@ -58,10 +62,17 @@ class CheckedSweeper(Sweeper):
         self.params = dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives; `task_function` is a `Task`."""
+        """Take what Hydra gives; `task_function` is a `Task`. Raises ConfigError for a launcher of another kind."""
+        from induction_bump.config.errors import ConfigError
         from induction_bump.launch.task import Task
 
         assert isinstance(task_function, Task)
+        package = str(config.hydra.launcher.get("_target_")).removeprefix("hydra_plugins.").partition(".")[0]
+        if package in _INSTEAD:
+            raise ConfigError(
+                f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}: must be {_INSTEAD[package]}, "
+                "or basic for one run after the other"
+            )
         self.task = task_function
         self.context, self.composed = hydra_context, config
         checked = HydraContext(config_loader=cast(ConfigLoader, AsChecked()), callbacks=hydra_context.callbacks)
@@ -87,13 +98,16 @@ class CheckedSweeper(Sweeper):
         directory, key, cells, to_run = self._cells(combinations)
         self._prepare(to_run)
 
-        self._write_metadata(directory, cells, arguments)
+        there = set(directory.glob("*.json"))
+        written = {self._write_metadata(directory, cells, arguments)} - there
         if key:
-            plan.remember(directory, key, cells)
+            written.add(plan.remember(directory, key, cells))
         outcomes = {cell.run_id: Outcome(cell.run_id, cell.path, "skipped") for cell in cells}
         # A run that another launcher trains is passed over at first: it may well be finished before the others are.
         self.task.wait = 0 if len(to_run) > 1 else None
         outcomes |= self._launch(directory, to_run)
+        if to_run:
+            _refuse_what_all_were_refused_for([outcomes[cell.run_id] for cell in to_run], written, directory)
         busy = [cell for cell in to_run if outcomes[cell.run_id].status == "busy"]
         if len(to_run) > 1 and busy and not stop.requested():
             self.task.wait = None
@@ -174,8 +188,8 @@ class CheckedSweeper(Sweeper):
         outcomes: list[Outcome] = [each.return_value for each in self.starter.launch(batch, initial_job_idx=0)]
         return {cell.run_id: outcome for cell, outcome in zip(cells, outcomes, strict=True)}
 
-    def _write_metadata(self, directory: Path, cells: "Sequence[Cell]", arguments: list[str]) -> None:
-        """Note the command and the cells below the study; a repeated sweep overwrites its own file."""
+    def _write_metadata(self, directory: Path, cells: "Sequence[Cell]", arguments: list[str]) -> Path:
+        """Note the command and the cells below the study; a repeated sweep overwrites its own file. Returns it."""
         from induction_bump.config.overrides import as_typed
         from induction_bump.records.files import replace_atomically
 
@@ -196,7 +210,9 @@ class CheckedSweeper(Sweeper):
         }
         label = hashlib.sha256("".join(sorted(cell.run_id for cell in cells)).encode()).hexdigest()[:8]
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        replace_atomically(directory / f"{label}.json", lambda path: path.write_text(text, encoding="utf-8"))
+        file = directory / f"{label}.json"
+        replace_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
+        return file
 
 
 @contextmanager
@@ -210,6 +226,22 @@ def _told_with_its_number(number: int, count: int) -> Generator[None, None, None
     except (ConfigError, CorpusError) as error:
         first = str(error).splitlines()[0]
         raise type(error)(f"{first}\nin cell {number + 1} of {count}; none was started") from None
+
+
+def _refuse_what_all_were_refused_for(outcomes: "Sequence[Outcome]", written: Iterable[Path], directory: Path) -> None:
+    """Raises ConfigError where no cell could start for one and the same reason, leaving nothing in the metadata."""
+    from induction_bump.config.errors import ConfigError
+    from induction_bump.launch.plan import REMEMBERED
+
+    reasons = {outcome.message if outcome.status == "refused" else None for outcome in outcomes}
+    if len(reasons) > 1 or None in reasons:
+        return
+    for file in written:
+        file.unlink(missing_ok=True)
+    for empty in (directory / REMEMBERED, directory, directory.parent):
+        with suppress(OSError):
+            empty.rmdir()
+    raise ConfigError(str(reasons.pop()))
 
 
 def _refuse_inside_a_rank() -> None:
