@@ -5,6 +5,7 @@ job which the cluster kills hides nothing of the others.
 """
 
 import io
+import logging
 import shutil
 import signal
 import subprocess
@@ -206,6 +207,7 @@ class Cluster(Prepared):
         """Wait for all of them."""
         found: dict[int, Outcome] = {}
         queue = _Queue(submitted)
+        logging.getLogger("submitit").setLevel(logging.ERROR)  # it warns of a missing sacct; `queue` is for that
         while len(found) < len(submitted):
             for each in submitted:
                 if each.number not in found and (outcome := self._outcome(each, ledger, queue)):
