@@ -74,6 +74,7 @@ benchmarks: .venv/ready
 	$(BIN)/python benchmarks/measures.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --standalone --nproc_per_node 2 benchmarks/ranks.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/sweeps.py
 	$(BIN)/python benchmarks/loading.py --tokenise
 	$(BIN)/bump train -m +sweeps=quickstart
 	$(BIN)/python benchmarks/snapshots.py runs/quickstart
