@@ -2,6 +2,8 @@
 
 import errno
 import os
+import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +161,25 @@ def test_a_note_is_the_outcome_of_a_worker_that_could_not_write(
     monkeypatch.setattr(RunDirectory, "begin", begin)
     outcome = run(config)
     assert (outcome.status, outcome.message) == ("failed", "disk full: cannot write config.yaml")
+
+
+def test_private_directories_of_killed_launchers_go_and_those_in_use_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    long_ago = time.time() - 3600
+    for name in ("bump-abandoned", "bump-new", "another"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stop").touch()
+    for name in ("bump-abandoned", "another"):
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    with cell.private_directory() as mine:
+        os.utime(mine, (long_ago, long_ago))
+        with cell.private_directory() as second:
+            left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"bump-new", "another", mine.name, second.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"bump-new", "another"}
 
 
 class TestOnlineTracking:

@@ -1,8 +1,11 @@
 """One run of a study, from its config to how it ended."""
 
+import fcntl
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -23,6 +26,8 @@ from induction_bump.training.options import RunConfig
 
 Say = Callable[[str], object]
 
+_PRIVATE = "bump-"
+_ABANDONED_SECONDS = 60.0
 _TO_END_SECONDS = 5.0
 """What the workers of a launcher that has gone need at most, unless the machine is very busy."""
 
@@ -172,11 +177,35 @@ def _in_workers(job: Job, config: RunConfig, environment: Mapping[str, str], own
 
 @contextmanager
 def private_directory() -> Generator[Path, None, None]:
-    """A directory for a launcher and what it starts, removed at the end."""
+    """A directory for a launcher and what it starts, removed at the end; those of killed launchers go too."""
     # An in-memory file system where there is one: a full disk must not keep workers from saying so.
-    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="bump-", dir=shared) as private:
-        yield Path(private)
+    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
+    _remove_abandoned(Path(shared))
+    with tempfile.TemporaryDirectory(prefix=_PRIVATE, dir=shared) as private:
+        held = os.open(private, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)  # ends with this process, however it ends
+            yield Path(private)
+        finally:
+            os.close(held)
+
+
+def _remove_abandoned(shared: Path) -> None:
+    """Remove private directories that no process holds any more."""
+    for directory in shared.glob(f"{_PRIVATE}*"):
+        try:
+            if time.time() - directory.stat().st_mtime < _ABANDONED_SECONDS:
+                continue  # it may not have been taken hold of yet
+            held = os.open(directory, os.O_RDONLY)
+        except OSError:  # gone, or another user's
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(directory, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(held)
 
 
 def _from_records(job: Job, code: int) -> Outcome:
