@@ -55,7 +55,7 @@ check: .venv/ready-to-test
 	$(BIN)/basedpyright
 
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: .venv/ready-to-test
 	$(BIN)/pytest -m slow
