@@ -239,6 +239,18 @@ class TestWorkersThatVanish:
         assert RunDirectory(outcome.path).info.status == "preempted"
 
 
+@pytest.mark.parametrize("before", ["preempted", "failed"])
+def test_workers_that_die_before_they_begin_do_not_end_as_the_attempt_before(
+    config: RunConfig, training: StandInTraining, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    path = run(config).path
+    RunDirectory(path).update(status=before, message="an old one")
+    monkeypatch.setattr(workers, "run", lambda *arguments, **how: -9)
+    outcome = run(config)
+    assert (outcome.status, outcome.code) == ("failed", 1)
+    assert outcome.message == "a worker process was ended by signal 9 without saying why"
+
+
 class TestInsideARank:
     """The process is its rank, and starts none."""
 

@@ -9,7 +9,8 @@ import pytest
 from induction_bump.config.errors import ConfigError
 from induction_bump.data.corpus import prepare
 from induction_bump.launch.cell import prepare_data
-from induction_bump.launch.fit import forecast, hashes
+from induction_bump.launch.fit import forecast, hashes, still_to_write
+from induction_bump.records.directory import RunDirectory
 from induction_bump.training.train import train
 from tests.training.runs import begin, config_of
 
@@ -43,6 +44,16 @@ def test_runs_that_fit_alone_and_not_together_are_refused_with_both_sizes(
     with pytest.raises(ConfigError, match=r"about 3\d MB will be written and 2\d MB are free"):
         prepare_data([config, config, config])
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_run_has_written_needs_no_more_room(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "cache")
+    run = begin(tmp_path / "run", config)
+    assert still_to_write(RunDirectory(tmp_path / "none"), 1000) == 1000
+    (run.path / "snapshots/00000000").mkdir(parents=True)
+    (run.path / "snapshots/00000000/weights.safetensors").write_bytes(bytes(600_000))
+    assert 1_000_000 - 620_000 < still_to_write(run, 1_000_000) < 1_000_000 - 600_000
+    assert still_to_write(run, 1000) == 0
 
 
 def test_a_probe_that_cannot_be_drawn_is_a_mistake_in_the_config(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What becomes of the records of a run that goes on, and what is refused to go on."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,23 @@ class TestRecords:
         work(config)
         info, snapshots, there = self.seen(config, training)
         assert (snapshots, there, info.generation, info.resumes) == ([], [], generation, [])
+
+    def test_killed_while_records_go_it_is_another_start_all_the_same(
+        self, config: RunConfig, training: StandInTraining, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        training.does = leaving(0, 4)
+        work(config)
+
+        def killed(run: RunDirectory) -> None:
+            shutil.rmtree(run.path / "snapshots")
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunDirectory, "clear", killed)
+            with pytest.raises(KeyboardInterrupt):
+                work(config)
+        info, snapshots, _ = self.seen(config, training)
+        assert (snapshots, info.generation) == ([], 2)
 
     def test_where_all_are_damaged_it_starts_again(self, config: RunConfig, training: StandInTraining) -> None:
         training.does = leaving(0, 4, checkpoint=6)

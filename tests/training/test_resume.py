@@ -1,6 +1,8 @@
 """A training that is stopped and taken up again is the uninterrupted one, bit for bit."""
 
+import errno
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -259,6 +261,51 @@ def test_what_is_no_checkpoint_is_named_in_one_line(tmp_path: Path, content: byt
     with pytest.raises(RecordsError, match=r"state\.pt: .+") as caught:
         writing.read_state(tmp_path / "state.pt")
     assert "\n" not in str(caught.value)
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_state_is_named_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, written = writing._Hashed.write, [0]
+
+    class Full:
+        """A file on a disk with room for 50 kB."""
+
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def write(self, data: Any) -> int:
+            written[0] += len(data)
+            if written[0] > 50_000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return self.file.write(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    def write(self: Any, data: Any) -> int:
+        if not isinstance(self._file, Full):
+            self._file = Full(self._file)
+        return original(self, data)
+
+    monkeypatch.setattr(writing._Hashed, "write", write)
+    with pytest.raises(OSError, match="No space left") as caught:
+        writing._save({"x": torch.zeros(100_000), "y": torch.zeros(100_000)}, tmp_path / "state.pt")
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_taken_for_a_damaged_one(
+    uninterrupted: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, wanted, _ = again(uninterrupted, tmp_path)
+    take_up(run, wanted, 5)
+
+    def broken(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("hashlib.file_digest", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        newest_intact(run.path)
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def prepare_data(configs: Iterable[RunConfig]) -> None:
         hashes = fit.hashes(config, corpora[key])
         begun = RunDirectory(plan(config, corpora[key].fingerprint).path)
         resume.refuse_other_data(begun, hashes, VERSIONS)
-        needed += fit.forecast(config, corpora[key].vocab_size)
+        needed += fit.still_to_write(begun, fit.forecast(config, corpora[key].vocab_size))
         fit.check_room(needed, study_directory(config))
 
 
@@ -168,10 +168,11 @@ def _as_rank(job: Job, rank: Rank) -> Outcome:
 
 
 def _in_workers(job: Job, config: RunConfig, environment: Mapping[str, str], own_terminal: bool) -> Outcome:
+    before = _attempt(job)
     with private_directory() as private:
         code = workers.run(job, config.devices.count, private, environment, own_terminal=own_terminal)
         left = note.find(private)
-    outcome = Outcome(job.run_id, job.path, left.status, left.message) if left else _from_records(job, code)
+    outcome = Outcome(job.run_id, job.path, left.status, left.message) if left else _from_records(job, code, before)
     return outcome if outcome.recorded else record(outcome)
 
 
@@ -208,10 +209,17 @@ def _remove_abandoned(shared: Path) -> None:
             os.close(held)
 
 
-def _from_records(job: Job, code: int) -> Outcome:
+def _attempt(job: Job) -> tuple[str, str, int] | None:
+    """What tells an attempt at a run from another one; None before the first."""
+    run = RunDirectory(job.path)
+    return (run.info.started_at, run.info.host, run.info.pid) if run.exists else None
+
+
+def _from_records(job: Job, code: int, before: tuple[str, str, int] | None) -> Outcome:
+    """What `run.json` says, unless it says it of the attempt `before` this one."""
     run = RunDirectory(job.path)
     info = run.info if run.exists else None
-    if info and info.run_id == job.run_id and info.status != "running":
+    if info and info.run_id == job.run_id and info.status != "running" and _attempt(job) != before:
         return Outcome(job.run_id, job.path, info.status, info.message, recorded=True)
     if stop.requested():
         return Outcome(job.run_id, job.path, "preempted")

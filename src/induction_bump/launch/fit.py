@@ -1,12 +1,14 @@
 """Whether a run can be what its config says, before anything of it is written: data, probes, and room on the disk."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from induction_bump.config.errors import ConfigError
 from induction_bump.data.corpus import Corpus
 from induction_bump.measures.probes import ProbeError, Probes
 from induction_bump.model.size import parameter_count
+from induction_bump.records.directory import RunDirectory
 from induction_bump.training.options import RunConfig
 
 _PAGE_BYTES = 10_000_000
@@ -42,6 +44,15 @@ def check_room(needed: int, directory: Path) -> None:
             f"paths.runs: about {needed / 1e6:,.0f} MB will be written and {there / 1e6:,.0f} MB are free; "
             f"thin out snapshots.weights, or set snapshots.save_weights=false"
         )
+
+
+def still_to_write(run: RunDirectory, forecast: int) -> int:
+    """Bytes of a forecast that the run's directory does not hold yet."""
+    written = 0
+    for file in run.path.rglob("*") if run.exists else ():
+        with suppress(FileNotFoundError):  # another process may be writing the run
+            written += file.stat().st_size if file.is_file() else 0
+    return max(0, forecast - written)
 
 
 def forecast(config: RunConfig, vocab_size: int) -> int:

@@ -32,6 +32,9 @@ def take_up(run: RunDirectory, now: RunInfo) -> RunInfo:
     if checkpoint is None:
         if _has_records(run):  # a mirror may show them: what comes now is another start
             kept["generation"] += 1
+            run.update(
+                generation=kept["generation"]
+            )  # first: killed in between, nothing would tell that there were some
         run.clear()
         return now.model_copy(update=kept)
     run.rewind(checkpoint.step)

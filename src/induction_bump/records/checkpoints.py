@@ -34,12 +34,15 @@ class Checkpoint:
         return self.path / _STATE
 
     def damage(self) -> str | None:
-        """What is wrong with it, in one line; None where it is what was written."""
+        """What is wrong with it, in one line; None where it is what was written.
+
+        Raises OSError where it cannot be read now: what a disk or a server refuses for a moment may be intact.
+        """
         try:
             written = (self.path / _CHECKSUM).read_text(encoding="ascii").split()[0]
             with self.state.open("rb") as data:
                 found = hashlib.file_digest(data, "sha256").hexdigest()
-        except (OSError, ValueError, IndexError) as error:
+        except (FileNotFoundError, ValueError, IndexError) as error:
             return f"{type(error).__name__}: {error}"
         return None if found == written else "its sha256 is another"
 
@@ -52,11 +55,14 @@ def checkpoints(run: Path) -> list[Checkpoint]:
 
 def newest_intact(run: Path) -> Checkpoint | None:
     """The last checkpoint that is what was written; later ones are named in a warning. Changes nothing."""
-    for checkpoint in reversed(checkpoints(run)):
+    left = checkpoints(run)
+    while left:
+        checkpoint = left.pop()
         damage = checkpoint.damage()
         if damage is None:
             return checkpoint
-        _log.warning("checkpoint %s is damaged (%s); the one before it is used", checkpoint.path, damage)
+        instead = "the one before it is used" if left else "there is none before it"
+        _log.warning("checkpoint %s is damaged (%s); %s", checkpoint.path, damage, instead)
     return None
 
 

@@ -161,10 +161,16 @@ class _Hashed:
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
         self.hash = hashlib.sha256()
+        self.error: OSError | None = None
+        """The first one; torch makes another of it."""
 
     def write(self, data: Any) -> int:
         self.hash.update(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
 
     def flush(self) -> None:
         self._file.flush()
@@ -178,6 +184,10 @@ def _save(state: State, path: Path) -> str:
     file = _Hashed(path)
     try:
         torch.save(state, file)  # type: ignore[arg-type]
+    except Exception:
+        if file.error:
+            raise file.error from None
+        raise
     finally:
         file.close()
     return file.hash.hexdigest()
