@@ -18,6 +18,7 @@ import pytest
 from induction_bump.launch import companion
 from induction_bump.launch.watch import Watched
 from induction_bump.records.directory import RunDirectory
+from induction_bump.records.lock import RunLock
 from induction_bump.tracking import client
 from induction_bump.tracking.mirror import wandb_id
 from tests.tracking.growing import GrowingRun, expected_rows, numbers
@@ -128,6 +129,41 @@ def test_a_companion_killed_in_the_middle_is_replaced_without_loss(tmp_path: Pat
     run.grow(61, run.last_step)
     run.end()
     assert second.wait(60) == 0
+    assert_mirrored(run.path, mirrored(run.path))
+
+
+@pytest.mark.processes
+def test_one_that_starts_while_the_one_before_still_finishes_waits_for_it(tmp_path: Path, started: list) -> None:
+    run = GrowingRun(tmp_path, tracking=OFFLINE, report=NO_PAGE)
+    run.grow(0, 20)
+    before = RunLock(run.path / "tracking")
+    before.acquire()
+    process = companion.start(run.path)
+    assert process
+    started.append(process)
+    until(lambda: "mirroring to W&B" in log_of(run.path))
+    time.sleep(2.0)
+    assert cursor_of(run.path) == {}
+    before.release()
+    run.grow(21, run.last_step)
+    run.end()
+    assert process.wait(60) == 0
+    assert_mirrored(run.path, mirrored(run.path))
+
+
+@pytest.mark.processes
+def test_one_that_outlasts_its_patience_asks_again(tmp_path: Path) -> None:
+    run = GrowingRun(tmp_path, tracking=OFFLINE, report=NO_PAGE)
+    run.grow(0, 20)
+    before, stop = RunLock(run.path / "tracking"), threading.Event()
+    before.acquire()
+    thread = accompany_in_thread(run, stop, close_seconds=2.0)
+    time.sleep(3.0)
+    before.release()
+    until(lambda: cursor_of(run.path).get("training_step") == 19)
+    run.grow(21, run.last_step)
+    run.end()
+    thread.join(30)
     assert_mirrored(run.path, mirrored(run.path))
 
 

@@ -180,6 +180,51 @@ def test_torchruns_ranks_are_the_ranks_of_one_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_somebody_elses_torchrun_that_is_killed_leaves_no_ranks(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    process = subprocess.Popen(
+        [*torchrun, "-m", "induction_bump.cli.main", "train", *ENDLESS, "devices=two_cpu", "paths.cache=cache"],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + PATIENCE
+    while not under_way(tmp_path):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert len(below) >= 2
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(below, timeout=30)
+    assert alive == []
+    assert only_run(tmp_path).status == "interrupted"
+
+
+FULL_DISK = """
+import errno, os
+from induction_bump.records import directory
+def full(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "snapshots/00000000")
+directory.RunDirectory.write_snapshot = full
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_full_disk_is_the_reason_that_is_given_in_several_processes_too(tmp_path: Path, devices: int) -> None:
+    (tmp_path / "patched").mkdir()
+    (tmp_path / "patched/sitecustomize.py").write_text(FULL_DISK)
+    path = os.pathsep.join([str(tmp_path / "patched"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    overrides = [*ENDLESS, "devices=cpu", f"devices.count={devices}", "paths.cache=cache"]
+    done = bump(tmp_path, "train", *overrides, PYTHONPATH=path)
+    assert done.returncode == 1
+    assert "disk full: cannot write snapshots/00000000" in done.stderr
+    assert only_run(tmp_path).info.message == "disk full: cannot write snapshots/00000000"
+
+
+@pytest.mark.slow
 def test_a_second_caller_waits_and_then_names_the_writer(tmp_path: Path) -> None:
     process = start(tmp_path, *ENDLESS)
     began = time.monotonic()

@@ -163,6 +163,32 @@ def test_what_keeps_it_from_being_exact_is_told(config: RunConfig) -> None:
     assert phrases(info, hardware={**info.hardware, "processor": "an abacus"}) == [
         f"processor an abacus instead of {info.hardware['processor']}"
     ]
+    assert phrases(info, accumulation=3) == ["gradients accumulated over 3 passes instead of 1"]
+
+
+def test_a_gpu_is_never_called_exact(config: RunConfig) -> None:
+    job = cell.plan(config)
+    on_cpu, on_gpu = (facts.first_info(job, 1, accelerator) for accelerator in ("cpu", "NVIDIA H200"))
+    assert on_gpu.hardware["accelerator"] == "NVIDIA H200"
+    assert list(resume.differences(on_cpu, on_cpu)) == []
+    assert list(resume.differences(on_gpu, on_gpu)) == ["GPUs add up in any order"]
+    assert "accelerator NVIDIA H200 instead of cpu" in list(resume.differences(on_cpu, on_gpu))
+
+
+def test_what_is_compared_with_is_the_first_start(config: RunConfig, training: StandInTraining) -> None:
+    training.does = leaving(0, checkpoint=6)
+    _, run = work(changed(config, devices={"threads": 2}))
+    assert (run.info.threads, run.info.hardware["accelerator"]) == (2, "cpu")
+    training.does = leaving(0)
+    for threads in (1, 2):
+        work(changed(config, devices={"threads": threads}))
+    info = run.info
+    assert info.threads == 2
+    assert [resumed.threads for resumed in info.resumes] == [1, 2]
+    assert [resumed.differs for resumed in info.resumes] == [
+        ["1 threads instead of 2"],
+        ["an earlier part of it was computed otherwise"],
+    ]
 
 
 class TestRefusals:

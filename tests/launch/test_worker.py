@@ -21,6 +21,7 @@ from induction_bump.launch.outcome import Outcome
 from induction_bump.launch.ranks import Rank
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.lock import RunLock, is_locked
+from induction_bump.training.errors import FirstRankFailedError
 from induction_bump.training.options import RunConfig
 from tests.launch.conftest import StandInTraining
 
@@ -229,6 +230,7 @@ def test_automatic_devices_are_refused_where_there_is_cuda_but_too_little_of_it(
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "NVIDIA H200")
     asked = dump(config)
     asked["devices"] |= {"accelerator": "auto", "count": count}
     outcome, _ = work(load(asked))
@@ -265,6 +267,16 @@ def test_a_child_that_failed_leaves_a_note_for_those_that_wait_for_it(
     assert note.find(as_child) == note.Note("RuntimeError: broken", "failed")
     job = Job.from_environment()
     assert json.loads((Path(job.path) / "run.json").read_text(encoding="utf-8"))["message"] == "RuntimeError: broken"
+
+
+def test_a_child_that_was_told_by_the_first_leaves_it_to_that_to_say_why(
+    as_child: Path, training: StandInTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "x"}.items():
+        monkeypatch.setenv(name, value)
+    training.does = raising(FirstRankFailedError("the first rank failed; its log says why"))
+    assert worker.main() == 0
+    assert note.find(as_child) is None
 
 
 def test_a_child_that_finds_the_run_finished_leaves_a_note(as_child: Path, training: StandInTraining) -> None:

@@ -13,6 +13,8 @@ import pytest
 from induction_bump.records.checkpoints import Checkpoint, checkpoints
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.lock import is_locked
+from induction_bump.records.schema import RecordsError
+from induction_bump.tracking import rows
 from induction_bump.tracking.cursor import read_cursor
 from tests.tracking.growing import GrowingRun, expected_rows, numbers
 from tests.tracking.test_mirror import logs, mirror_wholly, mirrored
@@ -23,10 +25,10 @@ SPEED = "train/tokens_per_second"
 """Of steps that were done twice, W&B has the first one's, and the records the last one's."""
 
 
-def assert_each_step_once(rows: list[dict[str, Any]], path: Path) -> None:
+def assert_each_step_once(mirrored_rows: list[dict[str, Any]], path: Path) -> None:
     expected = expected_rows(path)
-    assert [row["_step"] for row in rows] == sorted(expected)
-    for row in rows:
+    assert [row["_step"] for row in mirrored_rows] == sorted(expected)
+    for row in mirrored_rows:
         found = numbers({key: value for key, value in row.items() if not isinstance(value, dict | list)})
         wanted = expected[row["_step"]]
         assert found.keys() == wanted.keys()
@@ -50,6 +52,20 @@ def test_records_that_went_back_are_not_handed_over_twice(tmp_path: Path) -> Non
     growing.end()
     mirror_wholly(growing.path)
     assert_each_step_once(mirrored(growing.path), growing.path)
+
+
+def test_rows_that_are_taken_back_while_they_are_read_are_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_AT_ONCE", 2)
+    growing = GrowingRun(tmp_path)
+    growing.grow(0, growing.last_step)
+    growing.end("preempted")
+    reading = rows.rows_after(growing.run, None)
+    assert next(reading).step == 0
+    growing.run.rewind(growing.snapshot_steps[3])
+    with pytest.raises(RecordsError, match="went back to a checkpoint"):
+        list(reading)
 
 
 def command(mode: str) -> list[str]:

@@ -11,8 +11,8 @@ from induction_bump.measures import reading
 from induction_bump.measures.ranks import RankFailedError
 from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.records.directory import RunDirectory
+from induction_bump.training.errors import LossNotFiniteError
 from induction_bump.training.options import RunConfig
-from induction_bump.training.rows import LossNotFiniteError
 from induction_bump.training.train import train
 from tests.ranked import Columns, as_torchrun_does, assert_same_tables, free_port, in_processes
 from tests.training.runs import begin, config_of

@@ -17,9 +17,9 @@ from induction_bump.records.checkpoints import checkpoints, newest_intact
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.schema import RecordsError
 from induction_bump.training import checkpoints as writing
+from induction_bump.training.errors import LossNotFiniteError
 from induction_bump.training.options import RunConfig
 from induction_bump.training.progress import Progress
-from induction_bump.training.rows import LossNotFiniteError
 from induction_bump.training.train import Cluster, train
 from tests.ranked import as_torchrun_does, free_port, in_processes
 from tests.records.same import assert_same_records

@@ -19,9 +19,9 @@ from induction_bump.measures.take import Measured, take
 from induction_bump.model.init import decayed
 from induction_bump.model.transformer import Tap, Transformer, next_token_losses
 from induction_bump.records.load import load
+from induction_bump.training.errors import LossNotFiniteError
 from induction_bump.training.module import LanguageModel, learning_rate_factor
 from induction_bump.training.options import RunConfig, TrainingOptions
-from induction_bump.training.rows import LossNotFiniteError
 from induction_bump.training.schedule import Duration
 from induction_bump.training.train import train
 from induction_bump.training.weights import load_weights

@@ -14,7 +14,7 @@ from pathlib import Path
 from induction_bump.config.errors import ConfigError
 from induction_bump.config.identity import directory_name, run_id
 from induction_bump.config.resolve import dump
-from induction_bump.launch import facts, note, ranks, resume, stop, worker, workers
+from induction_bump.launch import facts, note, ranks, resume, stop, watch, worker, workers
 from induction_bump.launch.job import Job, available_cores, threads_per_process
 from induction_bump.launch.outcome import Outcome
 from induction_bump.launch.ranks import Rank
@@ -163,6 +163,10 @@ def _announce(config: RunConfig, job: Job, say: Say) -> None:
 def _as_rank(job: Job, rank: Rank) -> Outcome:
     """Do a rank's part in this process, which takes its signals itself."""
     os.environ.update({key: value for key, value in job.to_environment().items() if key.endswith("_THREADS")})
+    if rank.starter == "torchrun":  # SLURM ends what it started by itself
+        parent = Watched.parent()
+        job = replace(job, launcher=str(parent))
+        watch.end_with(parent)
     with stop.taking_signals(None, at_once=lambda: os._exit(1)):
         return worker.work(job, rank)
 

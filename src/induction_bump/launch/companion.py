@@ -24,6 +24,7 @@ from pathlib import Path
 
 from induction_bump.launch.watch import Watched
 from induction_bump.records.directory import RunDirectory
+from induction_bump.records.lock import RunBusyError, is_locked
 from induction_bump.records.schema import RecordsError
 from induction_bump.report.options import ReportOptions
 from induction_bump.tracking.track import in_one_line, tracking_options
@@ -95,7 +96,8 @@ def accompany(run: RunDirectory, parent: Watched, stop: threading.Event, close_s
         derived.write_if_new()
         stop.wait(_POLL_SECONDS)
     deadline = time.monotonic() + close_seconds
-    derived.write(live=False)
+    if parent.alive() or not is_locked(run.path):  # else the next one of a run that goes on already sees to it
+        derived.write(live=False)
     over.set()  # only now, so that the last look of the mirror finds the located events
     if mirror is None:
         return True
@@ -205,7 +207,9 @@ def _mirror(run: RunDirectory, over: threading.Event, warn: Callable[[str], None
     if destination is None:
         return
     _log.info("mirroring to W&B, %s", destination.label)
-    mirror = Mirror(run, destination, finish_seconds=0.75 * close_seconds)
+    # A killed run that is started again at once finds its first companion still finishing.
+    patience = close_seconds / 2
+    mirror = Mirror(run, destination, finish_seconds=0.75 * close_seconds, patience=patience)
     seen: tuple[int, ...] | None = None
     failures = 0
     while True:
@@ -219,6 +223,11 @@ def _mirror(run: RunDirectory, over: threading.Event, warn: Callable[[str], None
                 mirror.close()
                 return
             over.wait(_POLL_SECONDS)
+        except RunBusyError as error:
+            warn(f"not mirrored to W&B yet: {error}")
+            if last:
+                _log.warning("`bump track %s` mirrors what is missing", run.path)
+                return
         # Whatever W&B's client raises: start it anew after a while, and ask W&B how far it got.
         except Exception as error:
             warn(f"W&B: {in_one_line(error)}")

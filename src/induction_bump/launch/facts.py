@@ -19,8 +19,11 @@ from induction_bump.records.schema import RunInfo
 _PACKAGES = ("torch", "pytorch-lightning", "numpy", "tokenizers", "datasets", "hydra-core", "pyarrow")
 
 
-def first_info(job: Job, world_size: int) -> RunInfo:
-    """A run's `run.json` at its start; what only the model and the probes tell is filled in by training."""
+def first_info(job: Job, world_size: int, accelerator: str | None = None) -> RunInfo:
+    """A run's `run.json` at its start; what only the model and the probes tell is filled in by training.
+
+    `accelerator`: `cpu` or the GPU's model, where the caller knows it.
+    """
     config = job.typed
     now = timestamp()
     return RunInfo(
@@ -34,9 +37,10 @@ def first_info(job: Job, world_size: int) -> RunInfo:
         started_at=now,
         git_revision=git_revision(),
         versions=versions(),
-        hardware=hardware(),
+        hardware=hardware() | ({"accelerator": accelerator} if accelerator else {}),
         threads=job.threads,
         world_size=world_size,
+        accumulation=config.devices.split(config.training.batch_sequences)[1],
         parameters=0,
         vocab_size=0,
         tokens_per_step=config.tokens_per_step,

@@ -19,6 +19,7 @@ from induction_bump.records.schema import Resumed, RunInfo
 _log = logging.getLogger(__name__)
 _NUMBERS_DEPEND_ON = ("torch", "pytorch-lightning", "numpy", "induction-bump")
 _EXACT_PROCESSES = 2
+_CPU = "cpu"
 
 
 def take_up(run: RunDirectory, now: RunInfo) -> RunInfo:
@@ -32,9 +33,8 @@ def take_up(run: RunDirectory, now: RunInfo) -> RunInfo:
     if checkpoint is None:
         if _has_records(run):  # a mirror may show them: what comes now is another start
             kept["generation"] += 1
-            run.update(
-                generation=kept["generation"]
-            )  # first: killed in between, nothing would tell that there were some
+            # before they go: killed in between, nothing would tell that there were some
+            run.update(generation=kept["generation"])
         run.clear()
         return now.model_copy(update=kept)
     run.rewind(checkpoint.step)
@@ -50,7 +50,8 @@ def take_up(run: RunDirectory, now: RunInfo) -> RunInfo:
         differs=differs,
     )
     of_training = ("parameters", "vocab_size", "hashes", "probes", "measure_versions", "not_applicable", "groups")
-    kept |= {name: getattr(before, name) for name in of_training}
+    of_first_start = ("versions", "hardware", "threads", "world_size", "accumulation")
+    kept |= {name: getattr(before, name) for name in (*of_training, *of_first_start)}
     return now.model_copy(update={**kept, "resumes": [*before.resumes, resumed]})
 
 
@@ -68,21 +69,30 @@ def _has_records(run: RunDirectory) -> bool:
 
 
 def differences(before: RunInfo, now: RunInfo) -> Iterator[str]:
-    """What keeps a run that goes on from being exactly the uninterrupted one, a phrase each."""
+    """What keeps a run that goes on from being exactly the uninterrupted one, a phrase each.
+
+    `before` is what its run.json says, which is of its first start.
+    """
+    if any(resumed.differs for resumed in before.resumes):
+        yield "an earlier part of it was computed otherwise"
     if before.world_size != now.world_size:
         yield f"{now.world_size} processes instead of {before.world_size}"
     elif now.world_size > _EXACT_PROCESSES:
         yield f"{now.world_size} processes add up in any order"
     if before.threads != now.threads:
         yield f"{now.threads} threads instead of {before.threads}"
+    if before.accumulation != now.accumulation:
+        yield f"gradients accumulated over {now.accumulation} passes instead of {before.accumulation}"
     for name in _NUMBERS_DEPEND_ON:
         old, new = before.versions.get(name), now.versions.get(name)
         if old != new:
             yield f"{name} {new} instead of {old}"
-    for name in ("machine", "processor"):
+    for name in ("machine", "processor", "accelerator"):
         old, new = before.hardware.get(name), now.hardware.get(name)
-        if old != new:
+        if old != new and None not in (old, new):
             yield f"{name} {new} instead of {old}"
+    if now.hardware.get("accelerator", _CPU) != _CPU:
+        yield "GPUs add up in any order"
 
 
 def refuse_other_data(run: RunDirectory, hashes: Mapping[str, str], versions: Mapping[str, int]) -> None:

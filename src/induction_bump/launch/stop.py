@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -49,7 +49,8 @@ def request(directory: Path | None = None) -> None:
     """Ask this process to stop, and the workers that know `directory`."""
     _requested.set()
     if directory:
-        (directory / "stop").touch()
+        with suppress(FileNotFoundError):  # of a run that has just ended
+            (directory / "stop").touch()
 
 
 def request_everywhere() -> None:

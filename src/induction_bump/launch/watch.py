@@ -29,6 +29,12 @@ class Watched:
         return cls(os.getpid(), psutil.Process().create_time())
 
     @classmethod
+    def parent(cls) -> "Watched":
+        """The process that started this one."""
+        pid = os.getppid()
+        return cls(pid, psutil.Process(pid).create_time())
+
+    @classmethod
     def parse(cls, text: str) -> "Watched":
         """Read `str(watched)` back."""
         pid, created = text.split(":")

@@ -26,6 +26,7 @@ from induction_bump.launch.ranks import Rank
 from induction_bump.launch.standing import refuse_other_run
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.lock import RunBusyError, RunLock
+from induction_bump.training.errors import FirstRankFailedError
 from induction_bump.training.options import RunConfig
 
 LOCK_SECONDS = 30.0
@@ -45,8 +46,10 @@ def main() -> int:
     directory = Path(os.environ[stop.DIRECTORY])
     _end_with_others(directory)
     outcome = work(job, ranks.from_environment())
-    # Other ranks may wait for this one: they are told whatever ends it that does not end them too.
-    if not outcome.recorded or outcome.status == "failed":
+    # Other ranks may wait for this one: they are told whatever ends it that does not end them too. One that was told by
+    # the first rank leaves it to that rank to say why.
+    told = outcome.status == "failed" and outcome.message is None
+    if not told and (not outcome.recorded or outcome.status == "failed"):
         note.Note(outcome.message, outcome.status).leave(directory)
     return 0
 
@@ -57,25 +60,27 @@ def work(job: Job, rank: Rank | None) -> Outcome:
     try:
         if rank and not rank.first:
             return _train(job, config, run, rank)
-        _check_devices(config)
+        accelerator = _accelerator(config)
         lock = RunLock(run.path)
         lock.acquire(timeout=LOCK_SECONDS)
         try:
-            return _write(job, config, run, rank)
+            return _write(job, config, run, rank, accelerator)
         finally:
             lock.release()
     except (ConfigError, CorpusError) as error:
         return Outcome(job.run_id, job.path, "refused", str(error))
     except RunBusyError as error:
         return Outcome(job.run_id, job.path, "busy", str(error))
+    except FirstRankFailedError:
+        return Outcome(job.run_id, job.path, "failed")
     except Exception as error:
         return Outcome(job.run_id, job.path, "failed", explain_failure(error))
 
 
-def _write(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) -> Outcome:
+def _write(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None, accelerator: str) -> Outcome:
     """What only rank 0 does, holding the lock: begin, log, mirror, end."""
     refuse_other_run(run, job)
-    info = facts.first_info(job, rank.world if rank else 1)
+    info = facts.first_info(job, rank.world if rank else 1, accelerator)
     if run.exists and run.info.status == "finished":
         return Outcome(job.run_id, job.path, "skipped")
     with _logging_to(run.path / "log.txt"):
@@ -108,11 +113,14 @@ def _train(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) ->
     return Outcome(job.run_id, job.path, "preempted" if trained.stopped else "finished", recorded=True)
 
 
-def _check_devices(config: RunConfig) -> None:
-    """Raises ConfigError where CUDA devices are asked for that are not there; `auto` without any means the CPU."""
+def _accelerator(config: RunConfig) -> str:
+    """`cpu`, or the model of the GPUs that are used; `auto` without any means the CPU.
+
+    Raises ConfigError where CUDA devices are asked for that are not there.
+    """
     devices = config.devices
-    if devices.accelerator == "cpu" or (devices.accelerator == "auto" and devices.count == 1):
-        return
+    if devices.accelerator == "cpu":
+        return "cpu"
     import torch
 
     there = torch.cuda.device_count()
@@ -121,6 +129,7 @@ def _check_devices(config: RunConfig) -> None:
             f"devices.accelerator={devices.accelerator}, devices.count={devices.count}: "
             f"this machine has {there} CUDA devices"
         )
+    return torch.cuda.get_device_name(0) if there else "cpu"
 
 
 class _LogFile(logging.FileHandler):

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -33,9 +34,10 @@ class RunLock:
                 os.close(descriptor)
                 raise RunBusyError(f"{self.path.parent}: being written by {holder}; waited {timeout:.0f} s")
             time.sleep(0.1)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
         self._descriptor = descriptor
+        with suppress(OSError):  # on a full disk the lock holds all the same, and its holder has no name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""

@@ -111,7 +111,7 @@ class Resumed(BaseModel):
     world_size: int
     threads: int
     differs: list[str] = []
-    """What was other than before, so that the outcome is not exactly that of an uninterrupted run."""
+    """What was other than at the first start, so that the outcome is not exactly that of an uninterrupted run."""
 
 
 class RunInfo(BaseModel):
@@ -136,9 +136,13 @@ class RunInfo(BaseModel):
     finished_at: str | None = None
     git_revision: str | None = None
     versions: dict[str, str]
+    """These, and all until `accumulation`, are of the first start; `resumes` says where a later one differs."""
     hardware: dict[str, str | int]
     threads: int
+    """CPU threads of each process."""
     world_size: int
+    accumulation: int = 1
+    """Passes that gradients are accumulated over in each process."""
     parameters: int
     vocab_size: int
     tokens_per_step: int
@@ -154,7 +158,7 @@ class RunInfo(BaseModel):
     groups: dict[str, Any] = {}
     """Groups of heads that were ablated together: which heads, and when and how they were chosen."""
     seconds: dict[str, float] = {}
-    """Wall time of the steps that count: `training`, `snapshots`, `checkpoints`."""
+    """Wall time of the steps that count: `training`, `snapshots`, `writing`."""
     resumes: list[Resumed] = []
     """Times at which training went on from a checkpoint."""
 

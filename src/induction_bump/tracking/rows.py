@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from induction_bump.records.directory import RunDirectory, Snapshot
-from induction_bump.records.schema import TABLES
+from induction_bump.records.schema import TABLES, RecordsError
 
 TRAINING_KEYS = {name: f"train/{name}" for name in ("loss", "learning_rate", "grad_norm", "tokens_per_second")}
 """Columns of the training table → W&B keys."""
@@ -84,7 +84,7 @@ def chosen_positions(context: int, icl: Mapping[str, Any]) -> list[int]:
 def rows_after(run: RunDirectory, step: int | None) -> Iterator[Row]:
     """Rows of the steps after `step` (None: all), in order of steps, as far as they are settled.
 
-    Raises RecordsError for records that cannot be read.
+    Raises RecordsError for records that cannot be read, or that are taken back meanwhile.
     """
     # The order of these three reads matters: what a later one sees is at least as new as what an earlier one saw.
     settled = run.status == "finished"  # any other may go on
@@ -154,6 +154,8 @@ def _measured(run: RunDirectory, new: list[Snapshot], every: list[Snapshot]) -> 
         scalars = _by_step(run.table("scalars", steps))
         losses = _by_step(run.table("positions", steps))
         heads = _by_step(run.table("heads", steps))
+        if not all(snapshot.path.is_dir() for snapshot in some):
+            raise RecordsError(f"{run.path}: the run went back to a checkpoint while its records were read")
         for snapshot in some:
             step = snapshot.step
             values = {scalar_key(entry["name"]): entry["value"] for entry in scalars.get(step, [])}

@@ -80,6 +80,7 @@ class Checkpoints(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Step 0 has its snapshot, and so a checkpoint."""
+        assert trainer.global_step == self.first_step, "Lightning keeps its count elsewhere"
         self._written = time.perf_counter()
         if trainer.global_step == 0:
             self._write(trainer, pl_module)

@@ -11,16 +11,13 @@ from torch import Tensor
 
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.schema import TABLES
+from induction_bump.training.errors import LossNotFiniteError
 from induction_bump.training.together import on_first_rank
 
 GATHER_EVERY = 50
 """Steps between two reductions over ranks; the same on all of them, as it is a collective."""
 COMMIT_SECONDS = 10.0
 """Longest time that gathered rows wait for their part file."""
-
-
-class LossNotFiniteError(RuntimeError):
-    """Training cannot go on: the loss became NaN or infinite."""
 
 
 class TrainingRows(pl.Callback):

@@ -17,9 +17,10 @@ from induction_bump.measures.registry import CHEAP
 from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.measures.take import Measured, take
 from induction_bump.records.directory import RunDirectory
+from induction_bump.training.errors import LossNotFiniteError
 from induction_bump.training.measured_tables import add_nulls, tables_of
 from induction_bump.training.options import RunConfig
-from induction_bump.training.rows import LossNotFiniteError, TrainingRows
+from induction_bump.training.rows import TrainingRows
 from induction_bump.training.together import on_first_rank
 from induction_bump.training.weights import save_weights
 

@@ -5,11 +5,9 @@ from typing import TypeVar
 
 import pytorch_lightning as pl
 
+from induction_bump.training.errors import FirstRankFailedError
+
 T = TypeVar("T")
-
-
-class FirstRankFailedError(RuntimeError):
-    """The first rank could not do its part; it says why."""
 
 
 def on_first_rank(trainer: pl.Trainer, do: Callable[[], object]) -> None:
