@@ -3,8 +3,12 @@
 import multiprocessing
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -96,12 +100,39 @@ def left_aside(*directories: Path) -> list[Path]:
     return [path for directory in directories for pattern in patterns for path in directory.rglob(pattern)]
 
 
+@contextmanager
+def _file_system(at: Path, size: int) -> Generator[Callable[[int], object], None, None]:
+    """One of its own, in memory; yields what gives it another size."""
+    at.mkdir()
+
+    def mount(*options: str) -> None:
+        subprocess.run(["mount", *options, "tmpfs", str(at)], check=True, capture_output=True)
+
+    mount("-t", "tmpfs", "-o", f"size={size}")
+    try:
+        yield lambda larger: mount("-o", f"remount,size={larger}")
+    finally:
+        subprocess.run(["umount", str(at)], check=True, capture_output=True)
+
+
+def can_mount() -> bool:
+    """Whether this user may mount a file system, as root may."""
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            with _file_system(Path(directory) / "disk", 1_000_000):
+                return True
+        except (OSError, subprocess.CalledProcessError):
+            return False
+
+
 class Suite:
     """Runs of one config that faults befall, and the one that none befell."""
 
     def __init__(self, directory: Path, config: RunConfig) -> None:
         self.directory, self.base = directory, dump(config)
+        self.trials = 0
         self.faults = 0
+        """Those that befell a run: a kill that came after its end is none."""
         self.lost: list[str] = []
         """Faults after which a run did not become the uninterrupted one, with the difference."""
         self.expected = RunDirectory(self.job("expected").path)
@@ -121,34 +152,72 @@ class Suite:
         assert attempt(self.job(name, cache), log=log) == ["finished"] * self.base["devices"]["count"]
         return log.read_text(encoding="utf-8").splitlines()
 
+    def points_after(self, fault: Fault) -> list[str]:
+        """The calls that write in the attempt after one that `fault` ended."""
+        name = f"after{fault.at}"
+        assert attempt(self.job(name), fault) == ["killed"]
+        points = self.points(name, "cache")
+        shutil.rmtree(self.directory / name)
+        return points
+
     def trial(self, *faults: dict[str, Any], cold: bool = False, allowed: str = "") -> None:
         """A run that each of the faults befalls, one after the other, and that is then trained to its end.
 
         `allowed` is how else than killed the first rank may end.
         """
-        name = f"trial{self.faults}"
-        job = self.job(name, f"{name}-cache" if cold else "cache")
-        run = RunDirectory(job.path)
+        job, run = self._next_job(cold)
         try:
             for fault in faults:
-                self.faults += 1
-                told = attempt(job, **fault)[0]
-                of_another = fault.get("rank", 0) > 0  # whatever the first rank says of that
-                assert of_another or told in ("killed", "finished") or (allowed and told.startswith(allowed)), told
+                told = attempt(job, **fault)
+                self._befell(fault, told, allowed)
                 if cell.is_finished(run):  # a launcher starts no processes for it
                     break
-            else:
-                told = attempt(job)
-                assert told == ["finished"] * len(told), told
-            assert run.info.status == "finished"
-            assert_same_records(run, self.expected)
-            assert not left_aside(Path(job.path), Path(job.typed.paths.cache))
+            self._completed(job)
         except AssertionError as error:
             self.lost.append(f"{faults}: {error}")
             return
-        shutil.rmtree(self.directory / name)
-        if cold:
-            shutil.rmtree(self.directory / f"{name}-cache")
+        self._tidy()
+
+    def trial_on_a_disk_of(self, size: int, enough: int) -> None:
+        """A run on a file system of so many bytes, which is then made large enough. Needs the right to mount."""
+        job, _ = self._next_job()
+        with _file_system(self.directory / f"trial{self.trials}", size) as grow:
+            try:
+                [told] = attempt(job)
+                assert told.startswith("disk full: cannot write "), told
+                self.faults += 1
+                grow(enough)
+                self._completed(job)
+            except AssertionError as error:
+                self.lost.append(f"a disk of {size} bytes: {error}")
+
+    def _next_job(self, cold: bool = False) -> tuple[Job, RunDirectory]:
+        self.trials += 1
+        name = f"trial{self.trials}"
+        job = self.job(name, f"{name}-cache" if cold else "cache")
+        return job, RunDirectory(job.path)
+
+    def _befell(self, fault: dict[str, Any], told: list[str], allowed: str) -> None:
+        """Count it; one at a named call is always met, and one at a moment unless it came too late."""
+        ended = told[fault.get("rank", 0)]
+        if "after" in fault:
+            self.faults += ended == "killed"
+            return
+        assert ended == "killed" or (allowed and ended.startswith(allowed)), told
+        self.faults += 1
+
+    def _completed(self, job: Job) -> None:
+        run = RunDirectory(job.path)
+        if not cell.is_finished(run):
+            told = attempt(job)
+            assert told == ["finished"] * len(told), told
+        assert run.info.status == "finished"
+        assert_same_records(run, self.expected)
+        assert not left_aside(Path(job.path), Path(job.typed.paths.cache))
+
+    def _tidy(self) -> None:
+        for name in (f"trial{self.trials}", f"trial{self.trials}-cache"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
 
     def __str__(self) -> str:
         return f"{self.faults} faults injected, {len(self.lost)} runs lost or changed"

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from induction_bump.training.options import RunConfig
-from tests.faults.attempts import Suite
+from tests.faults.attempts import Suite, can_mount
 from tests.faults.inject import Fault
 from tests.training.runs import config_of
 
 pytestmark = pytest.mark.processes
 
+TRAINING_ROWS = re.compile("write_table .*/training/")
+CHECKPOINT = re.compile("rename .*/checkpoints/")
 CACHES = re.compile(r"corpora|file_hashes|ngrams|nulls")
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "one", "dog", "run", "up", "to", "it"]
 
@@ -73,6 +75,7 @@ def report(suite: Suite, title: str, capsys: pytest.CaptureFixture[str]) -> None
 
 
 ALONE, TOGETHER = (pytest.param(n, id=name) for n, name in ((1, "one-process"), (2, "two-processes")))
+FEW = 10
 SOME, ALL = pytest.param(6, id="some"), pytest.param(10_000, id="all", marks=pytest.mark.slow)
 both = pytest.mark.parametrize("suite", [ALONE, TOGETHER], indirect=True)
 alone = pytest.mark.parametrize("suite", [ALONE], indirect=True)
@@ -112,12 +115,15 @@ def test_kills_one_after_the_other_at_any_time(suite: Suite, most: int, capsys: 
 @alone
 @pytest.mark.parametrize("most", [SOME, ALL])
 def test_kills_of_what_goes_on_after_a_kill(suite: Suite, most: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """The calls that bring records back to a checkpoint are the first of the second attempt."""
-    chance = random.Random(most)
-    for _ in range(min(most // 2, 60)):
-        first = Fault("kill-before", chance.randrange(60, len(suite.warm)))
-        second = Fault(chance.choice(["kill-before", "kill-after"]), chance.randrange(12, 40))
-        suite.trial({"fault": first}, {"fault": second})
+    """The calls that bring records back to a checkpoint are those before the next training rows are written."""
+    few = most < FEW
+    begun = next(n for n, name in enumerate(suite.warm) if CHECKPOINT.match(name))
+    for place in spread(suite.warm[begun:], 3 if few else 14)[1:-1]:
+        first = Fault("kill-before", begun + place)
+        later = suite.points_after(first)
+        back = [place for place, name in enumerate(later) if TRAINING_ROWS.match(name)][:1] or [len(later)]
+        for second in kills(spread(later[: back[0]], 2 if few else 12)):
+            suite.trial({"fault": first}, {"fault": second})
     report(suite, "killed again while records were brought back", capsys)
 
 
@@ -129,3 +135,14 @@ def test_a_full_disk(suite: Suite, most: int, capsys: pytest.CaptureFixture[str]
     for place in spread(suite.warm[: len(takes_room)], min(most, len(takes_room))):
         suite.trial({"fault": Fault("disk-full", takes_room[place])}, allowed="disk full: cannot write ")
     report(suite, "a disk that is full at one call", capsys)
+
+
+@alone
+@pytest.mark.skipif(not can_mount(), reason="mounting a small file system needs root")
+@pytest.mark.parametrize("most", [pytest.param(2, id="some"), pytest.param(60, id="all", marks=pytest.mark.slow)])
+def test_a_disk_that_is_too_small(suite: Suite, most: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A real one, which fills in the middle of a file: the same line, and on a larger one the next attempt goes on."""
+    needed = sum(file.stat().st_size for file in suite.expected.path.rglob("*") if file.is_file())
+    for size in np.linspace(0.1, 0.9, most):
+        suite.trial_on_a_disk_of(int(needed * size), enough=20 * needed)
+    report(suite, "a file system that fills", capsys)

@@ -380,17 +380,17 @@ def of_devices(cache: Path, count: int) -> RunConfig:
     )
 
 
-def in_ranks(rank: int, directory: Path, parts: list[tuple[str, int, bool]]) -> None:
-    """In one of two processes: parts of runs, each with a port; some are asked to stop, and do so after ten steps."""
+def in_ranks(rank: int, directory: Path, parts: list[tuple[str, int, bool]], count: int = 2) -> None:
+    """In one of `count` processes: parts of runs, each with a port; some are asked to stop, which takes ten steps."""
     import torch.distributed as dist
 
     for name, port, stops in parts:
         run = RunDirectory(directory / name)
-        as_torchrun_does(rank, 2, port)
+        as_torchrun_does(rank, count, port)
         if rank == 0 and (found := newest_intact(run.path)):
             run.rewind(found.step)
-        asked = stops and rank == 1  # one is, and both stop
-        train(of_devices(directory / "cache", 2), run, lambda asked=asked: asked, "torchrun")
+        asked = stops and rank == 1  # one is, and all stop
+        train(of_devices(directory / "cache", count), run, lambda asked=asked: asked, "torchrun")
         dist.destroy_process_group()
 
 
@@ -424,3 +424,13 @@ class TestProcesses:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
         assert (found[:10] == expected[:10]).all() == (name == "one-two")
         assert (found[10:] != expected[10:]).any()  # sums are taken in another order
+
+    @pytest.mark.slow
+    def test_four_go_on_where_two_stopped_and_stop_themselves(self, trained: Path) -> None:
+        begin(trained / "two-four", of_devices(trained / "cache", 1))
+        in_processes(2, in_ranks, trained, [("two-four", free_port(), True)])
+        in_processes(4, in_ranks, trained, [("two-four", free_port(), stops) for stops in (True, False)], 4)
+        assert [c.step for c in checkpoints(trained / "two-four")][-1] == STEPS
+        found, expected = (RunDirectory(trained / n).table("training") for n in ("two-four", "one"))
+        assert found.column("step").to_pylist() == list(range(1, STEPS + 1))
+        np.testing.assert_allclose(found.column("loss"), expected.column("loss"), rtol=0, atol=1e-5)
