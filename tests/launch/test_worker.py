@@ -295,3 +295,18 @@ def test_a_child_that_cannot_write_leaves_a_note(
     monkeypatch.setattr(RunDirectory, "begin", begin)
     assert worker.main() == 0
     assert note.find(as_child) == note.Note("read-only file system: cannot write config.yaml", "failed")
+
+
+@pytest.mark.processes
+def test_what_takes_long_to_import_and_is_not_used_is_not_imported() -> None:
+    program = """
+import sys
+from induction_bump.launch import worker
+with worker._sparing_imports():
+    import induction_bump.training.train
+assert "pytorch_lightning" in sys.modules
+assert "scipy.stats" not in sys.modules
+import scipy.signal
+assert scipy.signal.windows.hamming(3).shape == (3,)
+"""
+    subprocess.run([sys.executable, "-W", "error::ImportWarning", "-c", program], check=True)

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from induction_bump.config.errors import ConfigError
 from induction_bump.data.errors import CorpusError
@@ -107,10 +108,27 @@ def _train_and_tell(job: Job, config: RunConfig, run: RunDirectory, rank: Rank |
 
 
 def _train(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) -> Outcome:
-    from induction_bump.training.train import train  # torch starts to load here
+    with _sparing_imports():
+        from induction_bump.training.train import train  # torch starts to load here
 
     trained = train(config, run, stop.requested, rank.starter if rank else "none")
     return Outcome(job.run_id, job.path, "preempted" if trained.stopped else "finished", recorded=True)
+
+
+@contextmanager
+def _sparing_imports() -> Generator[None, None, None]:
+    """Spare `scipy.signal`, a second of every start: Lightning's metrics load it only to give it back an old name."""
+    name = "scipy.signal"
+    if name in sys.modules:
+        yield
+        return
+    stand_in = ModuleType(name)
+    stand_in.__dict__["hamming"] = None
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[name]  # whoever wants it gets it
 
 
 def _accelerator(config: RunConfig) -> str:
