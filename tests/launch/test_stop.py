@@ -116,3 +116,29 @@ def test_what_is_started_meanwhile_survives_signals_until_it_ignores_them(tmp_pa
         process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+SUSPENDED = """
+import sys
+from pathlib import Path
+from induction_bump.launch import stop
+with stop.taking_signals_apart(Path(sys.argv[1]), at_once=lambda: None):
+    print("there", flush=True)
+    sys.stdin.read()
+print(stop.requested())
+"""
+
+
+def test_to_be_suspended_for_a_while_is_no_request(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SUSPENDED, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        for _ in range(3):
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.3)
+        told, _ = process.communicate(timeout=30)
+    assert told == "False\n"
+    assert not (tmp_path / "stop").exists()

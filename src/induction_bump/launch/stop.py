@@ -100,8 +100,9 @@ def taking_signals_apart(directory: Path, at_once: Callable[[], object]) -> Gene
     over = threading.Event()
 
     def listen() -> None:
-        while not over.is_set():
-            if taken := signal.sigtimedwait(SIGNALS, _LISTEN_SECONDS):
+        # Asked without waiting: Python makes up a signal where a wait was suspended, as by Ctrl-Z, beyond its end.
+        while not over.wait(_LISTEN_SECONDS):
+            while taken := signal.sigtimedwait(SIGNALS, 0):
                 _take(taken.si_signo, directory, at_once)
 
     # The handlers are for threads from before, which do not hold back what the system may hand to any of them.
