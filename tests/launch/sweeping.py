@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from induction_bump.launch import leases
 from induction_bump.launch.watch import kill_tree
 from induction_bump.records.directory import RunDirectory, find_runs
 
@@ -52,6 +53,7 @@ class Sweep:
                 "PYTHONPATH": os.pathsep.join([str(_WITHOUT_TORCH), *filter(None, [os.environ.get("PYTHONPATH")])]),
                 "BUMP_TEST_DIRECTORY": str(directory),
                 "OMP_NUM_THREADS": "1",
+                leases.DIRECTORY: str(directory / "leases"),  # whatever else this machine is doing
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

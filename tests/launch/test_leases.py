@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,9 @@ def test_what_a_holder_starts_does_not_keep_its_devices(tmp_path: Path) -> None:
         child.wait()
 
 
-def _take(where: Path, count: int, until: float, served: "multiprocessing.Queue[int]") -> None:
+def _take(where: Path, count: int, together: Barrier, served: "multiprocessing.Queue[int]") -> None:
+    together.wait(60)  # to start takes a busy machine many seconds
+    until = time.monotonic() + 6
     while time.monotonic() < until:
         with leases.lent("gpu", FOUR, count, lambda: time.monotonic() > until, where) as devices:
             if devices is None:
@@ -114,9 +117,8 @@ def _take(where: Path, count: int, until: float, served: "multiprocessing.Queue[
 
 def test_who_wants_all_devices_is_served_among_those_who_take_single_ones(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    served = context.Queue()
-    until = time.monotonic() + 6
-    processes = [context.Process(target=_take, args=(tmp_path, count, until, served)) for count in (1, 1, 1, 4)]
+    served, together = context.Queue(), context.Barrier(4)
+    processes = [context.Process(target=_take, args=(tmp_path, count, together, served)) for count in (1, 1, 1, 4)]
     for process in processes:
         process.start()
     for process in processes:
@@ -125,6 +127,12 @@ def test_who_wants_all_devices_is_served_among_those_who_take_single_ones(tmp_pa
     counts = [served.get() for _ in range(served.qsize())]
     assert counts.count(4) >= 2
     assert counts.count(1) >= 2
+
+
+def test_another_directory_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(leases.DIRECTORY, str(tmp_path / "leases"))
+    assert leases.directory() == tmp_path / "leases"
+    assert (tmp_path / "leases").stat().st_mode & 0o777 == 0o700
 
 
 def test_the_directory_of_the_locks_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

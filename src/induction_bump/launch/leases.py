@@ -21,6 +21,9 @@ from induction_bump.data.cores import available_cores
 
 Kind = Literal["gpu", "core"]
 
+DIRECTORY = "BUMP_LEASES"
+"""Environment variable with another directory for the locks: sweeps that have different ones do not share devices."""
+
 _POLL_SECONDS = 0.2
 _QUERY = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
 _QUERY_SECONDS = 30
@@ -67,7 +70,7 @@ def _gpus(environment: Mapping[str, str]) -> tuple[str, ...]:
 def directory() -> Path:
     """Where the locks of this user on this machine lie. Raises OSError where it belongs to somebody else."""
     shared = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())
-    path = shared / f"induction-bump-{os.getuid()}"
+    path = Path(os.environ.get(DIRECTORY) or shared / f"induction-bump-{os.getuid()}")
     path.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
