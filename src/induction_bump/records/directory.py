@@ -33,10 +33,14 @@ from induction_bump.records.schema import (
     validate_info,
     validate_table,
 )
+from induction_bump.records.tables import ROWS_PER_GROUP, read_file, read_rows
 
 _WRITTEN_BY_TRAINING = ("snapshots", "training", "tables", "checkpoints")
 _PROBES = "probes.parquet"
 _LOCATED = ("phase_changes.parquet", "phase_changes.csv")
+
+_OF_A_SNAPSHOT, _GATHERED = "snappy", "zstd"
+"""Compression. Of a small file zstd saves nothing, and setting it up for each column doubles the time to read it."""
 
 C = TypeVar("C")
 
@@ -130,16 +134,22 @@ class RunDirectory:
         names = (self.path / "snapshots").glob("[0-9]*")
         return [Snapshot(int(p.name), int(p.name) * per_step, p) for p in sorted(names, key=lambda p: int(p.name))]
 
-    def table(self, name: str, steps: Collection[int] | None = None) -> pa.Table:
+    def table(
+        self,
+        name: str,
+        steps: Collection[int] | None = None,
+        equals: Mapping[str, Any] | None = None,
+        columns: Collection[str] | None = None,
+    ) -> pa.Table:
         """Rows of a table over all that is committed, in order of steps; only some `steps` where those are given.
 
-        Raises RecordsError for an unknown table or a file that does not have its layout.
+        `equals` and `columns` choose among rows and columns, as `records.tables.read_rows` says. Raises RecordsError
+        for an unknown table or column, or a file that does not have the table's layout.
         """
-        if name not in TABLES:
-            raise RecordsError(f"no table is called '{name}'; known: {', '.join(TABLES)}")
         compacted = self.path / "tables" / f"{name}.parquet"
         taken = [compacted] if compacted.is_file() else self._parts_of(name, steps)
-        return _concatenated(name, [*taken, *sorted(compacted.parent.glob(f"{name}-*.parquet"))], steps)
+        further = sorted(compacted.parent.glob(f"{name}-*.parquet"))
+        return read_rows(name, [*taken, *further], steps, equals, columns)
 
     def probes(self) -> pa.Table | None:
         """What the examples of the held-out probe are, with the columns of `PROBES`; None where that was not kept.
@@ -147,7 +157,7 @@ class RunDirectory:
         Raises RecordsError for a file that does not have its layout.
         """
         where = self.path / _PROBES
-        return validate_columns(PROBES, _read(where), str(where)) if where.is_file() else None
+        return validate_columns(PROBES, read_file(where), str(where)) if where.is_file() else None
 
     def _parts_of(self, name: str, steps: Collection[int] | None = None) -> list[Path]:
         """The files that training wrote, before they are compacted."""
@@ -198,7 +208,7 @@ class RunDirectory:
             self._rewind_file("training", part, step)
 
     def _rewind_file(self, name: str, path: Path, step: int) -> None:
-        table = _read_table(name, path, None)
+        table = read_rows(name, [path])
         kept = table.filter(pc.field("step") <= step)
         if not kept.num_rows:
             path.unlink()
@@ -228,7 +238,7 @@ class RunDirectory:
         info = self.info
         with directory_that_appears_whole(made(self.path / "snapshots") / f"{step:08d}") as aside:
             for name, table in tables.items():
-                self._write_table(name, table, aside / f"{name}.parquet", info)
+                self._write_table(name, table, aside / f"{name}.parquet", info, _OF_A_SNAPSHOT)
             if write_weights:
                 write_weights(aside / "weights.safetensors")
 
@@ -238,7 +248,8 @@ class RunDirectory:
         first = table.column("step")[0].as_py()
         info = self.info
         replace_atomically(
-            directory / f"part-{first:08d}.parquet", lambda p: self._write_table("training", table, p, info)
+            directory / f"part-{first:08d}.parquet",
+            lambda p: self._write_table("training", table, p, info, _OF_A_SNAPSHOT),
         )
 
     def append_rows(self, name: str, label: str, table: pa.Table) -> None:
@@ -255,12 +266,12 @@ class RunDirectory:
         made(self.path / "tables")
         info = self.info
         for name in TABLES:
-            table = _concatenated(name, self._parts_of(name), None)
+            table = read_rows(name, self._parts_of(name))
             if table.num_rows:
                 target = self.path / "tables" / f"{name}.parquet"
                 replace_atomically(target, lambda p, n=name, t=table: self._write_table(n, t, p, info))
 
-    def _write_table(self, name: str, table: pa.Table, path: Path, info: RunInfo) -> None:
+    def _write_table(self, name: str, table: pa.Table, path: Path, info: RunInfo, compression: str = _GATHERED) -> None:
         validate_table(name, table, f"{name} at {self.name}")
         metadata = {
             "schema_version": str(VERSION),
@@ -269,28 +280,7 @@ class RunDirectory:
             "measure_versions": json.dumps(info.measure_versions, sort_keys=True),
             "probes": json.dumps(info.probes, sort_keys=True),
         }
-        pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
-
-
-def _concatenated(name: str, files: Collection[Path], steps: Collection[int] | None) -> pa.Table:
-    parts = [_read_table(name, path, steps) for path in files]
-    if not parts:
-        return TABLES[name].empty_table()
-    return pa.concat_tables(parts).replace_schema_metadata(None).sort_by("step")
-
-
-def _read_table(name: str, path: Path, steps: Collection[int] | None) -> pa.Table:
-    table = validate_table(name, _read(path), str(path))
-    if steps is not None:
-        table = table.filter(pc.field("step").isin(sorted(steps)))
-    return table.replace_schema_metadata(None)
-
-
-def _read(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise RecordsError(f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+        pq.write_table(table.replace_schema_metadata(metadata), path, ROWS_PER_GROUP, compression=compression)
 
 
 def find_runs(path: Path | str) -> list[RunDirectory]:

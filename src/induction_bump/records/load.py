@@ -1,14 +1,15 @@
 """`load(path)`: the records of a run or a study as pandas DataFrames."""
 
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from induction_bump.data.cores import available_cores
 from induction_bump.records.derived import read_phase_changes
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.schema import PHASE_CHANGES, RecordsError
@@ -110,25 +111,23 @@ class Records:
         table: str,
         runs: Collection[str] | None = None,
         steps: Collection[int] | None = None,
+        columns: Collection[str] | None = None,
         **equals: Any,
     ) -> pd.DataFrame:
-        """Read one table, keeping only some runs (by run_id), some steps, and rows whose columns equal values.
+        """Read one table, keeping only some runs (by run_id), some steps, some columns, and rows that equal values.
 
-        A list as a value keeps rows that equal one of its entries. Raises RecordsError for an unknown table or column.
+        A list as a value keeps rows that equal one of its entries. What is left out is left out while reading, so that
+        a part of a large table costs little memory. Raises RecordsError for an unknown table or column.
         """
-        parts = []
-        for run in self.directories:
-            if runs is None or run.info.run_id in ([runs] if isinstance(runs, str) else runs):
-                part = run.table(table, steps)
-                for column, wanted in equals.items():
-                    if column not in part.column_names:
-                        raise RecordsError(f"table {table} has no column {column}; it has {part.column_names}")
-                    several = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
-                    part = part.filter(pc.field(column).isin(several))
-                parts.append(part)
-        if not parts:
+        wanted = None if runs is None else {runs} if isinstance(runs, str) else set(runs)
+        chosen = [run for run in self.directories if wanted is None or run.info.run_id in wanted]
+        if not chosen:
             raise RecordsError(f"{self.path}: none of the runs {runs} is here")
-        return pa.concat_tables(parts).to_pandas()
+        with ThreadPoolExecutor(available_cores()) as pool:  # pyarrow reads outside the interpreter's lock
+            parts = list(pool.map(lambda run: run.table(table, steps, equals, columns), chosen))
+        whole = pa.concat_tables(parts)
+        del parts  # so that each column's memory is free once pandas has it
+        return whole.to_pandas(self_destruct=True)
 
 
 def _row(run: RunDirectory) -> dict[str, Any]:
