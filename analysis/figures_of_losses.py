@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from measured_run import QUIET, MeasuredRun, by, legend_below, line, name_line, panels, titled
+from token_components import principal_components
 
 from induction_bump.locate.formats import format_tokens
 
@@ -79,10 +80,8 @@ def token_losses(run: MeasuredRun) -> tuple[Figure, pd.DataFrame]:
     """Principal components of the token-loss vectors over training, and each example before and after the bump."""
     rows = run.read("tokens")
     wide = rows.pivot(index=["step", "tokens"], columns="example", values="loss")
-    centred = wide.to_numpy(float) - wide.to_numpy(float).mean(0)
-    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
-    shares = sizes**2 / max((sizes**2).sum(), np.finfo(float).tiny)
-    first, second = (left * sizes)[:, :2].T if len(sizes) > 1 else (left[:, 0] * sizes[0], np.zeros(len(wide)))
+    places, shares = principal_components(wide.to_numpy(float))
+    first, second = places.T
     tokens = wide.index.get_level_values("tokens").to_numpy()
     figure, ((plane, examples),) = panels(1, 2, 2.9)
     inside = np.zeros(len(tokens), bool) if run.bump is None else (tokens >= run.bump[0]) & (tokens <= run.bump[1])
@@ -95,7 +94,7 @@ def token_losses(run: MeasuredRun) -> tuple[Figure, pd.DataFrame]:
     if inside.any():
         plane.legend()
     plane.set_xlabel(f"first component, {shares[0]:.0%} of the variance")
-    titled(plane, "token-loss vectors over training", f"second, {shares[1:2].sum():.0%}")
+    titled(plane, "token-loss vectors over training", f"second, {shares[1]:.0%}")
     before, after = (wide.xs(step, level="step").iloc[0] for step in run.before_and_after(rows))
     most = float(max(before.max(), after.max()))
     examples.plot([0, most], [0, most], color=QUIET, lw=0.8)

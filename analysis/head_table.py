@@ -94,6 +94,25 @@ def attribution(records: Records, run: str, start: int, end: int, last: int) -> 
     return pd.DataFrame(rows)
 
 
+def attribution_over_training(losses: pd.DataFrame, ablated: pd.DataFrame, start: float, end: float) -> pd.DataFrame:
+    """Attribution of every head at every moment with ablations but for the two that define the change's direction.
+
+    `losses` as `token_losses` gives them, `ablated` one kind's rows of the table `ablated_tokens`. Returns step,
+    tokens, layer, head, value (nats) and stderr (unknown). No rows where the change moved no token.
+    """
+    columns = ["step", "tokens", "layer", "head"]
+    v = direction(losses, start, end)
+    moments = losses.index.to_numpy()
+    ends = [moments[np.abs(moments - moment).argmin()] for moment in (start, end)]
+    kept = ablated[~ablated["tokens"].isin(ends) & ablated["tokens"].isin(moments)]
+    if v is None or kept.empty:
+        return pd.DataFrame(columns=[*columns, "value", "stderr"])
+    intact = losses.stack().reindex(pd.MultiIndex.from_frame(kept[["tokens", "example"]])).to_numpy()
+    part = (kept["loss"] - intact) * v[losses.columns.get_indexer(kept["example"])]
+    found = kept[columns].assign(value=part).groupby(columns, as_index=False)["value"].sum()
+    return found.assign(stderr=np.nan)
+
+
 def lacking(table: pd.DataFrame, last: int, end: int) -> str | None:
     """Why a table has no attribution, or no control of it."""
     if "attribution" not in table:

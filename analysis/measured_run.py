@@ -20,6 +20,8 @@ from induction_bump.records.schema import RunInfo
 
 WIDTH = 7.2
 """Of every figure, in inches."""
+BUMP = ("previous_token", "prefix_matching", "prefix_matching_strong", "copy_advantage", "icl")
+"""Events that the bump reaches from and to."""
 QUIET = "#9a9a9a"
 """What is there to compare with, and heads that do not stand out."""
 
@@ -55,9 +57,9 @@ class MeasuredRun:
 
     @cached_property
     def bump(self) -> tuple[float, float] | None:
-        """Tokens from before the first event that was located up to the last one; None where none was."""
+        """Tokens from before the first of its events that was located up to the last one; None where none was."""
         events = self.located.table
-        events = events[(events["run_id"] == self.run_id) & events["found"]]
+        events = events[(events["run_id"] == self.run_id) & events["found"] & events["event"].isin(BUMP)]
         return None if events.empty else (events["tokens_low"].min(), events["tokens_high"].max())
 
     def read(self, table: str, **equals: object) -> pd.DataFrame:

@@ -29,12 +29,12 @@ def draw(*arguments: object) -> subprocess.CompletedProcess[str]:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     make_run(root, name="two-layer", snapshots=12, run_id="aaaa", expensive_every=1)
-    _add_ablated_tokens(RunDirectory(root / "study" / "two-layer-aaaa"), -1)
+    add_ablated_tokens(RunDirectory(root / "study" / "two-layer-aaaa"), -1)
     make_run(root, name="one-layer", sublayers="s", bump_at=None, seed=1, snapshots=9, run_id="bbbb")
     early = make_run(root, name="early", snapshots=9, run_id="dddd", bump_at=0.02e6, seed=3, expensive_every=1)
-    _add_ablated_tokens(RunDirectory(early), -1)
+    add_ablated_tokens(RunDirectory(early), -1)
     middle = make_run(root, name="middle", snapshots=30, run_id="eeee", bump_at=1e6, seed=4, expensive_every=1)
-    _add_ablated_tokens(RunDirectory(middle), -3)
+    add_ablated_tokens(RunDirectory(middle), -3)
     make_run(root, name="unmeasured", snapshots=12, seed=2, run_id="cccc")
     return root / "study"
 
@@ -67,7 +67,7 @@ def test_the_csv_holds_every_head_at_both_moments_with_all_it_has(study: Path) -
     assert table.loc[table["when"] == "before", "attribution"].isna().all()
 
 
-def _add_ablated_tokens(run: RunDirectory, at: int) -> None:
+def add_ablated_tokens(run: RunDirectory, at: int, label: str = "made") -> None:
     """Noise, at one snapshot, as `bump measure` would add rows."""
     last, rng = run.snapshots()[at], np.random.default_rng(0)
     layer, head, example = (index.ravel() for index in np.indices((2, 4, 16)))
@@ -75,7 +75,7 @@ def _add_ablated_tokens(run: RunDirectory, at: int) -> None:
     noise = 3 + rng.standard_normal(len(layer)).astype(np.float32)
     run.append_rows(
         "ablated_tokens",
-        "made",
+        label,
         rows("ablated_tokens", run.info.run_id, last.step, last.tokens, columns | {"loss": noise}),
     )
 

@@ -89,8 +89,8 @@ def _may_hold(file: pq.ParquetFile, group: int, steps: list[int]) -> bool:
 
 def _in_order(table: pa.Table) -> pa.Table:
     """By step; the order within a step stays. Most tables are in order already, and sorting would copy them."""
-    step = table.column("step").combine_chunks()
-    return table if pc.all(pc.less_equal(step[:-1], step[1:])).as_py() is not False else table.sort_by("step")
+    step = table.column("step").to_numpy()
+    return table if bool((step[:-1] <= step[1:]).all()) else table.sort_by("step")
 
 
 def _unreadable(path: Path, error: Exception) -> RecordsError:
