@@ -2,17 +2,18 @@
 
     python analysis/eigenvalues_and_paths.py runs/quickstart [--out DIR]
 
-Writes eigenvalues.png, .svg and .csv, and path_orders.png, .svg and .csv to DIR, by default to `analysis/` in the study.
+Writes eigenvalues and path_orders, each as .png, .svg and .csv, to DIR, by default to `analysis/` in the study.
 Models with two or more attention layers have a row of panels each, with all their runs. "Before" is the last snapshot
 before the bump and "after" a run's last; a run in which no bump was located has its first snapshot in place of the
 former. Where the measures were taken at fewer snapshots, the last of those up to then.
 
 Eigenvalues: a dot a head that has an earlier layer, `copying_eigenvalue` against `qk_eigenvalue`, coloured by prefix
-matching at that moment. In Elhage et al.'s models induction heads are in the (+, +) corner.
+matching at that moment; other heads have no `qk_eigenvalue` and are ticks at the bottom. In Elhage et al.'s models
+induction heads are in the (+, +) corner.
 
 Path orders: the change of the loss that each order brings to those below it, order 0 against a uniform guess, ln V.
-Beside it are Elhage et al.'s figures for their two-layer model, which are not comparable: another corpus, vocabulary and
-size.
+Beside it are Elhage et al.'s figures for their two-layer model, which are not comparable: another corpus, vocabulary
+and size.
 """
 
 import argparse
@@ -33,15 +34,17 @@ from induction_bump.records.load import load
 MOMENTS = ("before", "after")
 PUBLISHED = pd.DataFrame({"order": [0, 1, 2], "change": [-1.8, -5.2, -0.3]})
 """Elhage et al. 2021, term importance of a two-layer attention-only model, in nats."""
+NO_EARLIER = -1.3
+"""Where heads are drawn that have no earlier head to read."""
 NOT_COMPARABLE = "not_comparable"
 
 
 def eigenvalues(run: MeasuredRun) -> pd.DataFrame:
-    """Every head with an earlier layer at both moments: both eigenvalue ratios and prefix matching."""
+    """Every head at both moments: both eigenvalue ratios, where it has them, and prefix matching."""
     names = ["copying_eigenvalue", "qk_eigenvalue", "prefix_matching"]
     rows = run.read("heads", measure=names)
     wide = rows.pivot(index=["step", "tokens", "layer", "head"], columns="measure", values="value").reset_index()
-    return _at_both(run, wide.dropna(subset=["qk_eigenvalue", "copying_eigenvalue"]))
+    return _at_both(run, wide.dropna(subset=["copying_eigenvalue"]))
 
 
 def path_orders(run: MeasuredRun) -> pd.DataFrame:
@@ -68,19 +71,15 @@ def draw_eigenvalues(table: pd.DataFrame) -> Figure:
         own = table[(table["label"] == label) & (table["when"] == when)].sort_values("prefix_matching")
         panel.axhline(0, color=QUIET, lw=0.8)
         panel.axvline(0, color=QUIET, lw=0.8)
-        dots = panel.scatter(
-            own["copying_eigenvalue"],
-            own["qk_eigenvalue"],
-            c=own["prefix_matching"],
-            s=26,
-            vmin=0,
-            vmax=1,
-            cmap="viridis_r",
-            alpha=0.85,
-            lw=0,
-        )
-        panel.set(xlim=(-1.08, 1.08), ylim=(-1.08, 1.08), xlabel="copying_eigenvalue")
+        colours = {"vmin": 0, "vmax": 1, "cmap": "viridis_r"}
+        no_earlier = own[own["qk_eigenvalue"].isna()]
+        place = (no_earlier["copying_eigenvalue"], np.full(len(no_earlier), NO_EARLIER))
+        panel.scatter(*place, c=no_earlier["prefix_matching"], s=70, marker="|", **colours)
+        place = (own["copying_eigenvalue"], own["qk_eigenvalue"])
+        dots = panel.scatter(*place, c=own["prefix_matching"], s=26, alpha=0.85, lw=0, **colours)
+        panel.set(xlim=(-1.08, 1.08), ylim=(NO_EARLIER - 0.1, 1.08), xlabel="copying_eigenvalue")
         panel.set_ylabel("qk_eigenvalue" if when == MOMENTS[0] else "")
+        panel.set_yticks([NO_EARLIER, -1, -0.5, 0, 0.5, 1], ["none", "−1", "−0.5", "0", "0.5", "1"])
         panel.label_outer()
     figure.colorbar(dots, ax=list(axes.values()), label="prefix matching", aspect=30)
     return figure
@@ -89,28 +88,23 @@ def draw_eigenvalues(table: pd.DataFrame) -> Figure:
 def draw_path_orders(table: pd.DataFrame) -> Figure:
     """The same with bars over orders: the mean over runs, a dot a run."""
     figure, axes = _grid(table, sharey=True)
-    for (label, when), panel in axes.items():
-        own = table[(table["label"] == label) & (table["when"] == when)]
+    for (model, when), panel in axes.items():
+        own = table[(table["label"] == model) & (table["when"] == when)]
         mean = own.groupby("order")["change"].mean()
         panel.bar(mean.index, mean, 0.55, color=notation.COLOURS[0], alpha=0.35, label="mean of runs")
         panel.plot(own["order"], own["change"], "o", ms=3.5, color=notation.COLOURS[0], label="a run")
-        there = PUBLISHED[PUBLISHED["order"].isin(mean.index)]
-        panel.plot(
-            there["order"] + 0.38,
-            there["change"],
-            "D",
-            ms=4,
-            mfc="none",
-            color=notation.COLOURS[1],
-            label="Elhage et al. 2021, not comparable",
-        )
+        if when == MOMENTS[1]:
+            there = PUBLISHED[PUBLISHED["order"].isin(mean.index)]
+            style = {"ms": 4, "mfc": "none", "color": notation.COLOURS[1]}
+            label = "Elhage et al. 2021, two layers: not comparable"
+            panel.plot(there["order"] + 0.38, there["change"], "D", label=label, **style)
         panel.axhline(0, color=QUIET, lw=0.8)
         panel.set_xticks(mean.index)
         panel.grid(visible=False, axis="x")
         panel.set_xlabel("order")
         panel.set_ylabel("change of the loss (nats)" if when == MOMENTS[0] else "")
-    panel = axes[max(axes, key=lambda place: len(axes[place].get_lines()))]
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    after = next(panel for (_, when), panel in axes.items() if when == MOMENTS[1])
+    figure.legend(*after.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -123,7 +117,7 @@ def _grid(table: pd.DataFrame, **options: object) -> tuple[Figure, dict[tuple[st
     for (label, when), panel in axes.items():
         runs = table.loc[(table["label"] == label) & (table["when"] == when), "run_id"].nunique()
         counted = f"{runs} run" + ("" if runs == 1 else "s")
-        panel.set_title(f"{label}, {when} ({counted})", loc="left", fontsize="medium")
+        panel.set_title(f"{label}\n{when} ({counted})", loc="left", fontsize="medium")
     return figure, axes
 
 
