@@ -26,7 +26,7 @@ def working_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_are_pages_with_snippets():
-    assert ROOT / "docs" / "reading-records.md" in PAGES
+    assert {ROOT / "docs" / "reading-records.md", ROOT / "docs" / "analysis.md"} <= set(PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -34,6 +34,7 @@ def test_the_snippets_of_a_page_run_one_after_the_other(
     page: Path, working_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(working_directory)
+    monkeypatch.syspath_prepend(ROOT / "analysis")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     names: dict[str, object] = {"__name__": "snippet"}
     text = page.read_text()
