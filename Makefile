@@ -76,6 +76,7 @@ benchmarks: .venv/ready
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sweeps.py
 	$(BIN)/python benchmarks/loading.py --tokenise
+	$(BIN)/python benchmarks/records.py --place /dev/shm
 	$(BIN)/bump train -m +sweeps=quickstart
 	$(BIN)/python benchmarks/snapshots.py runs/quickstart
 

@@ -1,10 +1,10 @@
 """Reading the Parquet files of a table: only the rows and columns that are asked for.
 
 A study of 100 runs holds tens of millions of rows, so filters are applied while a file is read: row groups without
-any of the steps are passed over, and of the others no more than one at a time is there unfiltered.
+any of the steps are passed over, and of the others only few rows at a time are there unfiltered.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def read_rows(
     if steps is not None:
         wanted["step"] = sorted(set(steps) & set(wanted.get("step", steps)))
     needed = [column for column in schema.names if column in {*asked, *wanted, "step"}]
-    parts = [part for path in files for part in _parts(name, path, needed, wanted)]
+    parts = list(_chosen((part for path in files for part in _parts(name, path, needed, wanted)), wanted))
     found = pa.concat_tables([pa.schema([schema.field(column) for column in needed]).empty_table(), *parts])
     return _in_order(found).select([column for column in schema.names if column in asked])
 
@@ -60,8 +60,27 @@ def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
 
 
+def _chosen(parts: Iterable[pa.Table], wanted: Mapping[str, list[Any]]) -> Iterator[pa.Table]:
+    """The rows that are wanted. Small parts are filtered together: one by one that takes as long as reading them."""
+    held: list[pa.Table] = []
+    for part in parts:
+        held.append(part)
+        if sum(each.num_rows for each in held) >= ROWS_PER_GROUP:
+            yield _filtered(held, wanted)
+            held = []
+    if held:
+        yield _filtered(held, wanted)
+
+
+def _filtered(parts: list[pa.Table], wanted: Mapping[str, list[Any]]) -> pa.Table:
+    rows = pa.concat_tables(parts)
+    for column, values in wanted.items():
+        rows = rows.filter(pc.field(column).isin(values))
+    return rows
+
+
 def _parts(name: str, path: Path, needed: list[str], wanted: Mapping[str, list[Any]]) -> Iterator[pa.Table]:
-    """The rows of a file, a row group at a time."""
+    """A file's row groups that may hold some of the steps, checked."""
     try:
         with pq.ParquetFile(path) as file:
             validate_table(name, file.schema_arrow.empty_table(), str(path))
@@ -71,11 +90,7 @@ def _parts(name: str, path: Path, needed: list[str], wanted: Mapping[str, list[A
                     continue
                 # threads are for runs: within a file they cost more than they bring
                 rows = file.read_row_group(group, columns=needed, use_threads=False).replace_schema_metadata(None)
-                rows = validate_columns(schema, rows, str(path))
-                for column, values in wanted.items():
-                    rows = rows.filter(pc.field(column).isin(values))
-                if rows.num_rows:
-                    yield rows
+                yield validate_columns(schema, rows, str(path))
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from None
 
