@@ -15,6 +15,7 @@ What a run has no records of is said in its panel. `bump measure STUDY` takes wh
 """
 
 import argparse
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -35,6 +36,8 @@ from induction_bump.locate.run import find
 from induction_bump.records.load import load
 
 RUNS_PER_PAGE, COLUMNS, MOMENTS = 3, 5, 9
+REASON_WIDTH = 28
+"""Characters that fit into a panel."""
 BLUE, RED = notation.COLOURS[:2]
 _COLUMNS = ["panel", "step", "tokens", "layer", "head", "position", "name", "value", "stderr"]
 
@@ -209,8 +212,8 @@ def _say(axes: Axes, reason: str) -> None:
     """Write in an empty panel why it is empty."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    text = axes.text(0.5, 0.5, reason, transform=axes.transAxes, ha="center", va="center", wrap=True, color="#555555")
-    text._get_wrap_line_width = lambda: 0.9 * axes.get_window_extent().width  # matplotlib wraps at the figure's edge
+    lines = textwrap.fill(reason, REASON_WIDTH)
+    axes.text(0.5, 0.5, lines, transform=axes.transAxes, ha="center", va="center", color="#555555")
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Path]:

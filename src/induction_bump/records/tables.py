@@ -63,11 +63,13 @@ def _several(value: Any) -> list[Any]:
 def _chosen(parts: Iterable[pa.Table], wanted: Mapping[str, list[Any]]) -> Iterator[pa.Table]:
     """The rows that are wanted. Small parts are filtered together: one by one that takes as long as reading them."""
     held: list[pa.Table] = []
+    rows = 0
     for part in parts:
         held.append(part)
-        if sum(each.num_rows for each in held) >= ROWS_PER_GROUP:
+        rows += part.num_rows
+        if rows >= ROWS_PER_GROUP:
             yield _filtered(held, wanted)
-            held = []
+            held, rows = [], 0
     if held:
         yield _filtered(held, wanted)
 
