@@ -1,0 +1,195 @@
+"""How far a treatment moves the time of the bump, with runs as the unit (measures.md §7).
+
+Times are compared as ln(tokens), so an effect is a ratio: 0.5 is twice as early. Runs that ended without the bump are
+censored; where there are any, tests go over log-rank scores (permutation.py), and the ratio is bounded, not estimated.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from induction_bump.linking.cells import Cells
+from induction_bump.linking.equivalence import seeds_for_difference
+from induction_bump.linking.permutation import (
+    Test,
+    logrank_scores,
+    sign_flip,
+    smallest_paired,
+    two_groups,
+)
+
+Array = npt.NDArray[np.float64]
+Direction = Literal["earlier", "later", "cannot tell", "no bump in either", "no time"]
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A cell against the cell that it is compared with."""
+
+    cell: str
+    reference: str
+    n: int
+    """Runs of the cell whose time is known or censored."""
+    n_reference: int
+    censored: int
+    """Runs of the cell that ended without the bump."""
+    censored_reference: int
+    ratio: float = np.nan
+    """Geometric mean time over the reference's; with censored runs the median ratio of all pairs of runs (Hodges and
+    Lehmann), ∞ or 0 where that is beyond what was trained."""
+    ratio_low: float = np.nan
+    """95 % interval by Student's t on ln(tokens), of pairs or after Welch; with censored runs, what is left of it: the
+    least ratio that some pair of runs allows."""
+    ratio_high: float = np.nan
+    d: float = np.nan
+    """Cohen's d of ln(tokens): the mean difference in standard deviations, of the pairs' differences where paired, else
+    pooled, corrected for small samples after Hedges."""
+    test: Test | None = None
+    paired: bool = False
+    p_holm: float = np.nan
+    """The test's p, corrected for all comparisons of the study (Holm)."""
+    seeds_needed: int | None = None
+    """Seeds a cell with which an effect as large as the one seen would be found 4 times in 5."""
+
+    @property
+    def direction(self) -> Direction:
+        """What the corrected test says."""
+        if self.test is None:
+            return "no bump in either" if self.n and self.n_reference else "no time"
+        if not self.p_holm <= LEVEL:
+            return "cannot tell"
+        return "earlier" if self.ratio < 1 else "later"
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Runs of one cell."""
+
+    seeds: npt.NDArray[np.str_]
+    ln: Array
+    """ln(tokens) of the estimate, or of the end of a censored run."""
+    observed: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.ln)
+
+
+def effects(times: pd.DataFrame, cells: Cells, reference: str | None = None) -> list[Effect]:
+    """Each cell against its own reference (`Cells.reference_of`), or all against one; p corrected after Holm.
+
+    times: what `times.event_times` gives. Runs whose time is undefined, or that had the bump at the first snapshot, are
+    left out. Pairs of runs with the same seeds are compared where these alone can reach p ≤ 0.05 after correction, else
+    the two groups: decided by the number of runs, before looking at their times. Raises ValueError for an unknown
+    reference.
+    """
+    if reference is not None and reference not in cells.names:
+        raise ValueError(f"--reference: no cell is called '{reference}'; there are: {'; '.join(cells.names)}")
+    plainest = reference or cells.plainest()
+    pairs = [
+        (cell, other)
+        for cell in cells.names
+        if (other := plainest if reference else cells.reference_of(cell, plainest)) is not None and other != cell
+    ]
+    found = [
+        compare(cell, _sample(times, cells, cell), other, _sample(times, cells, other), len(pairs))
+        for cell, other in pairs
+    ]
+    return _holm(found)
+
+
+def _sample(times: pd.DataFrame, cells: Cells, cell: str) -> _Sample:
+    own = times.set_index("run_id").reindex(cells.runs(cell)).query("state in ['located', 'after']")
+    observed = np.asarray(own["state"] == "located")
+    tokens = np.where(observed, np.asarray(own["estimate"], np.float64), np.asarray(own["low"], np.float64))
+    return _Sample(cells.table.loc[own.index, "seed"].to_numpy(str), np.log(np.maximum(tokens, 1.0)), observed)
+
+
+def compare(cell: str, treated: _Sample, other: str, reference: _Sample, comparisons: int = 1) -> Effect:
+    """One cell against another; `comparisons` is how many p will be corrected for."""
+    counts = (len(treated), len(reference), int((~treated.observed).sum()), int((~reference.observed).sum()))
+    if not len(treated) or not len(reference) or not (treated.observed.any() or reference.observed.any()):
+        return Effect(cell, other, *counts)
+    common = np.intersect1d(treated.seeds, reference.seeds)
+    paired = len(common) > 1 and smallest_paired(len(common)) * comparisons <= LEVEL
+    if paired:
+        treated, reference = _of_seeds(treated, common), _of_seeds(reference, common)
+    whole = bool(treated.observed.all() and reference.observed.all())
+    values, what = (treated.ln, reference.ln), "mean ln(tokens)"
+    if not whole:
+        scores = logrank_scores(
+            np.concatenate([treated.ln, reference.ln]), np.concatenate([treated.observed, reference.observed])
+        )
+        values, what = (scores[: len(treated)], scores[len(treated) :]), "mean log-rank score"
+    test = sign_flip(values[0] - values[1], what) if paired else two_groups(values[1], values[0], what)
+    numbers = _measured(treated, reference, paired) if whole else _bounded(treated, reference)
+    return Effect(cell, other, *counts, test=test, paired=paired, **numbers)
+
+
+def _of_seeds(sample: _Sample, seeds: npt.NDArray[np.str_]) -> _Sample:
+    place = np.array([int(np.flatnonzero(sample.seeds == seed)[0]) for seed in seeds])
+    return _Sample(sample.seeds[place], sample.ln[place], sample.observed[place])
+
+
+def _measured(treated: _Sample, reference: _Sample, paired: bool) -> dict[str, Any]:
+    """Ratio with its interval, d, and the seeds that an effect of this size needs."""
+    from scipy.stats import t
+
+    x, y = treated.ln, reference.ln
+    shift = float(x.mean() - y.mean())
+    if len(x) < 2 or len(y) < 2:
+        return {"ratio": float(np.exp(shift))}
+    if paired:
+        variances, freedom = np.array([(x - y).var(ddof=1) / len(x)]), len(x) - 1.0
+        spread = float((x - y).std(ddof=1))
+    else:
+        variances = np.array([x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)])
+        degrees = np.array([len(x), len(y)]) - 1.0
+        freedom = float(variances.sum() ** 2 / (variances**2 / degrees).sum()) if variances.sum() else degrees.sum()
+        spread = float(np.sqrt((degrees * np.array([x.var(ddof=1), y.var(ddof=1)])).sum() / degrees.sum()))
+    half = float(t.ppf(0.975, freedom) * np.sqrt(variances.sum()))
+    pooled_freedom = len(x) - 1 if paired else len(x) + len(y) - 2
+    hedges = 1 - 3 / (4 * pooled_freedom - 1) if pooled_freedom > 1 else 1.0
+    ratio, low, high = (float(value) for value in np.exp([shift, shift - half, shift + half]))
+    return {
+        "ratio": ratio,
+        "ratio_low": low,
+        "ratio_high": high,
+        "d": hedges * shift / spread if spread else np.nan,
+        "seeds_needed": seeds_for_difference(shift, spread, paired=paired),
+    }
+
+
+def _bounded(treated: _Sample, reference: _Sample) -> dict[str, Any]:
+    """What pairs of runs, one of each cell, say about the ratio when some are censored."""
+    known = treated.ln[:, None] - reference.ln[None, :]
+    later = ~treated.observed[:, None] & reference.observed[None, :]
+    earlier = treated.observed[:, None] & ~reference.observed[None, :]
+    neither = ~treated.observed[:, None] & ~reference.observed[None, :]
+    # where both are censored nothing is known of their ratio, and it cannot lean to either side
+    middle = np.where(later, np.inf, np.where(earlier, -np.inf, np.where(neither, 0.0, known)))
+    low = np.where(earlier | neither, -np.inf, known)
+    high = np.where(later | neither, np.inf, known)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratio = float(np.exp(_median(middle)))
+        return {"ratio": ratio, "ratio_low": float(np.exp(low.min())), "ratio_high": float(np.exp(high.max()))}
+
+
+def _median(values: Array) -> float:
+    """Of values that may be infinite: the lower of the two in the middle where these are −∞ and ∞, else their mean."""
+    ordered = np.sort(values, axis=None)
+    below, above = float(ordered[(len(ordered) - 1) // 2]), float(ordered[len(ordered) // 2])
+    return below if np.isinf(below) or np.isinf(above) else (below + above) / 2
+
+
+def _holm(found: list[Effect]) -> list[Effect]:
+    from statsmodels.stats.multitest import multipletests
+
+    tests = [effect.test.p for effect in found if effect.test is not None]
+    if not tests:
+        return found
+    corrected = iter(np.asarray(multipletests(tests, method="holm")[1], np.float64))
+    return [replace(effect, p_holm=float(next(corrected))) if effect.test else effect for effect in found]
