@@ -101,7 +101,7 @@ def test_what_never_happens_is_later_than_all_that_does_whatever_the_end():
     [
         (lambda: sign_flip([1.0]), "at least two pairs"),
         (lambda: sign_flip([1.0, np.nan]), "difference 1 is not finite"),
-        (lambda: two_groups([], [1.0]), "runs in both"),
+        (lambda: two_groups([1.0], [1.0, 2.0]), "at least two runs in both"),
         (lambda: logrank_scores([1.0, 2.0], [True]), "2 times but 1"),
     ],
 )

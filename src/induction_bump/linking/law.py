@@ -64,8 +64,9 @@ def fit_power_law(times: pd.DataFrame, x: Mapping[str, Array]) -> PowerLaw:
     """Fit the law to runs.
 
     times: one row a run with `low` < `high` in tokens, ∞ for a censored run, and `estimate`; x: name → one positive
-    value a run. Intervals are 95 %, from the information matrix with its variances scaled by n/(n − k), since maximum
-    likelihood underestimates σ in small samples, and Student's t with n − k degrees of freedom.
+    value a run, none for a log-normal alone. Intervals are 95 %, from the information matrix with its variances scaled
+    by n/(n − k), since maximum likelihood underestimates σ in small samples, and Student's t with n − k degrees of
+    freedom.
 
     Raises NoFitError for fewer runs with a bump than unknowns, or for x of which one does not vary or follows from
     others.
@@ -73,7 +74,7 @@ def fit_power_law(times: pd.DataFrame, x: Mapping[str, Array]) -> PowerLaw:
     from statsmodels.base.model import GenericLikelihoodModel
 
     names = list(x)
-    logs = np.column_stack([np.log(np.asarray(x[name], np.float64)) for name in names])
+    logs = np.array([np.log(np.asarray(x[name], np.float64)) for name in names]).reshape(len(names), len(times)).T
     centre = logs.mean(0)
     design = np.column_stack([np.ones(len(logs)), logs - centre])
     unknowns = design.shape[1] + 1

@@ -55,11 +55,11 @@ def two_groups(
     """Unpaired: were runs dealt to the groups at random, how often would the means be as far apart?
 
     The smallest p of n + m runs is 2 / C(n + m, n): 0.0079 with 5 + 5.
-    Raises ValueError for an empty group or a value that is not finite.
+    Raises ValueError for a group of fewer than two runs, or a value that is not finite.
     """
     one, other = _finite(first, "value"), _finite(second, "value")
-    if not len(one) or not len(other):
-        raise ValueError("a comparison of two groups needs runs in both")
+    if min(len(one), len(other)) < 2:
+        raise ValueError("a comparison of two groups needs at least two runs in both")
 
     def difference(x: Array, y: Array, axis: int) -> Array:
         return y.mean(axis=axis) - x.mean(axis=axis)

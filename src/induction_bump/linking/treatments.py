@@ -59,7 +59,10 @@ class Effect:
     def direction(self) -> Direction:
         """What the corrected test says."""
         if self.test is None:
-            return "no bump in either" if self.n and self.n_reference else "no time"
+            if not self.n or not self.n_reference:
+                return "no time"
+            never = self.censored == self.n and self.censored_reference == self.n_reference
+            return "no bump in either" if never else "cannot tell"
         if not self.p_holm <= LEVEL:
             return "cannot tell"
         return "earlier" if self.ratio < 1 else "later"
@@ -124,7 +127,11 @@ def compare(cell: str, treated: _Sample, other: str, reference: _Sample, compari
             np.concatenate([treated.ln, reference.ln]), np.concatenate([treated.observed, reference.observed])
         )
         values, what = (scores[: len(treated)], scores[len(treated) :]), "mean log-rank score"
-    test = sign_flip(values[0] - values[1], what) if paired else two_groups(values[1], values[0], what)
+    test = None
+    if paired:
+        test = sign_flip(values[0] - values[1], what)
+    elif min(counts[:2]) > 1:
+        test = two_groups(values[1], values[0], what)
     numbers = _measured(treated, reference, paired) if whole else _bounded(treated, reference)
     return Effect(cell, other, *counts, test=test, paired=paired, **numbers)
 

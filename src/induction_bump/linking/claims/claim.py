@@ -1,0 +1,182 @@
+"""What a claim is, what can be found about it, and the rules that verdicts share.
+
+    @claim("O22", "models of one attention layer have no abrupt change")
+    def one_layer_has_none(study: Evidence) -> Finding | None:
+        \"\"\"Each run of one layer with plain keys ends without the ICL event.\"\"\"
+        return share_of_runs(...)
+
+The docstring's first paragraph is the rule by which the claim is judged, and is printed with it. A check returns None
+for a study that has nothing to say.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from induction_bump.linking.claims.evidence import Evidence
+from induction_bump.records.load import Records, load
+
+Verdict = Literal["supported", "contradicted", "not comparable", "cannot tell"]
+Source = Literal["E21", "O22", "H24", "A25", "Ho26"]
+PAPERS = {
+    "E21": "Elhage et al. 2021",
+    "O22": "Olsson et al. 2022",
+    "H24": "Hoogland et al. 2024",
+    "A25": "Aoyama et al. 2025",
+    "Ho26": "Howe 2026",
+}
+ENOUGH_RUNS = 5
+"""Runs that, if all agree, put the lower 95 % bound of the share of runs above one half (0.05^(1/5) = 0.55)."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one study says about a claim."""
+
+    verdict: Verdict
+    found: str
+    """In words, with intervals."""
+    n: int
+    """Runs that it rests on."""
+    needs: str = ""
+    """What it would take to tell."""
+
+
+Check = Callable[[Evidence], Finding | None]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of a paper that records can be held against."""
+
+    name: str
+    source: Source
+    text: str
+    rule: str
+    check: Check
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and what a study says about it."""
+
+    claim: Claim
+    study: str
+    finding: Finding
+
+
+CLAIMS: dict[str, Claim] = {}
+"""All claims, by name."""
+
+
+def claim(source: Source, text: str) -> Callable[[Check], Check]:
+    """Add a claim; the function's docstring must begin with the rule."""
+
+    def register(check: Check) -> Check:
+        name, rule = getattr(check, "__name__", ""), " ".join((check.__doc__ or "").split("\n\n")[0].split())
+        assert name not in CLAIMS, f"the claim {name} is there twice"
+        assert rule, f"{name}: the docstring says how the claim is judged"
+        CLAIMS[name] = Claim(name, source, text, rule, check)
+        return check
+
+    return register
+
+
+def judge(studies: Iterable[Path | str | Records]) -> list[Judged]:
+    """Hold every claim against every study that can speak to it, in the order of the claims.
+
+    Raises RecordsError where a study cannot be read.
+    """
+    evidence = [Evidence(study if isinstance(study, Records) else load(study)) for study in studies]
+    return [
+        Judged(each, study.name, finding)
+        for each in CLAIMS.values()
+        for study in evidence
+        if (finding := each.check(study)) is not None
+    ]
+
+
+def table(judged: Sequence[Judged]) -> pd.DataFrame:
+    """One row a claim and study: claim, source, statement, study, runs, found, verdict, needs, rule."""
+    columns = ["claim", "source", "statement", "study", "runs", "found", "verdict", "needs", "rule"]
+    rows = [
+        (
+            each.claim.name,
+            each.claim.source,
+            each.claim.text,
+            each.study,
+            each.finding.n,
+            each.finding.found,
+            each.finding.verdict,
+            each.finding.needs,
+            each.claim.rule,
+        )
+        for each in judged
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def markdown(judged: Sequence[Judged]) -> str:
+    """A table for people, and below it the rules and the claims that no study here speaks to."""
+    lines = ["| claim | source | study | found | verdict |", "|---|---|---|---|---|"]
+    for each in judged:
+        finding = each.finding
+        verdict = f"**{finding.verdict}**" + (f": {finding.needs}" if finding.needs else "")
+        cells = (each.claim.text, each.claim.source, f"{each.study} ({finding.n} runs)", finding.found, verdict)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    spoken = {each.claim.name: each.claim for each in judged}
+    lines += ["", "How each was judged:", ""]
+    lines += [f"- {each.text}: {_lower(each.rule)}" for each in spoken.values()]
+    silent = [each for name, each in CLAIMS.items() if name not in spoken]
+    if silent:
+        lines += ["", "Claims that no study here can speak to:", ""]
+        lines += [f"- {each.text} ({each.source})" for each in silent]
+    used = sorted({each.source for each in CLAIMS.values()})
+    lines += ["", "Sources: " + "; ".join(f"{source}, {PAPERS[source]}" for source in used) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def _lower(text: str) -> str:
+    return text if text[:3].isupper() else text[:1].lower() + text[1:]
+
+
+def share_of_runs(happened: Sequence[bool], what: str, note: str = "") -> Finding | None:
+    """For claims that each run does something: is it a majority of runs like these, and not by luck?
+
+    Supported where the lower 95 % bound (Clopper and Pearson) of the share of runs that do lies above one half,
+    contradicted where the upper bound lies below; None without runs. what: what they do, such as `have a bump`.
+    """
+    from scipy.stats import binomtest
+
+    n, k = len(happened), sum(happened)
+    if not n:
+        return None
+    interval = binomtest(k, n).proportion_ci(0.9, "exact")
+    low, high = float(interval.low), float(interval.high)
+    found = f"{k} of {n} runs {what} (90 % interval of the share {low:.2f}–{high:.2f}){note}"
+    if low > 0.5:
+        return Finding("supported", found, n)
+    if high < 0.5:
+        return Finding("contradicted", found, n)
+    needs = f"at least {ENOUGH_RUNS} runs that agree" if n < ENOUGH_RUNS else "more runs, as they disagree"
+    return Finding("cannot tell", found, n, needs)
+
+
+def left_open(runs: int) -> str:
+    """A note on runs whose snapshots lie too far apart to say."""
+    return f"; snapshots leave it open in {runs} more" if runs else ""
+
+
+def within(low: float, high: float, least: float, most: float) -> Verdict:
+    """Supported where the interval (low, high) lies within [least, most], contradicted where it lies outside."""
+    if least <= low and high <= most:
+        return "supported"
+    return "contradicted" if high < least or low > most else "cannot tell"
+
+
+def not_comparable(found: str, n: int, why: str) -> Finding:
+    """A figure that depends on the data, shown beside ours."""
+    return Finding("not comparable", found, n, why)
