@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 
 LABELS = {
@@ -70,8 +71,7 @@ def token_axis(axes: Axes, scale: str = "log") -> None:
     """Make the x axis one of training tokens, with units at the ticks."""
     axes.set_xscale(scale)
     if scale == "log":
-        axes.xaxis.set_major_locator(_LogTokens())
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        token_ticks(axes.xaxis)
     axes.xaxis.set_major_formatter(FuncFormatter(_tick))
     axes.set_xlabel(LABELS["tokens"])
 
@@ -90,6 +90,13 @@ class _LogTokens(Locator):
             if sum(vmin <= tick <= vmax for tick in ticks) >= _FEWEST_TICKS:
                 return ticks
         return MaxNLocator(5).tick_values(vmin, vmax)
+
+
+def token_ticks(axis: Axis) -> None:
+    """Write the ticks of a logarithmic axis as `token_axis` does, on either axis of a figure."""
+    axis.set_major_locator(_LogTokens())
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(_tick))
 
 
 def _tick(tokens: float, _: int) -> str:

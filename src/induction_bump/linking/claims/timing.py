@@ -232,7 +232,8 @@ def precursor_correlation(study: Evidence) -> Finding | None:
     if found is None:
         return None
     verdict = within(found.low, found.high, 0.5, 1.0)
-    text = f"{found.rho:.2f} [{found.low:.2f}, {found.high:.2f}], p = {found.p:.2g}, within {found.cells} cell{'s' * (found.cells > 1)}"
+    cells = "one cell" if found.cells == 1 else f"each of {found.cells} cells"
+    text = f"{found.rho:.2f} [{found.low:.2f}, {found.high:.2f}], p = {found.p:.2g}, within {cells}"
     return Finding(verdict, text, found.n, "more seeds a cell, and finer snapshots" if verdict == "cannot tell" else "")
 
 
