@@ -32,8 +32,8 @@ BEFORE, AFTER = notation.COLOURS[4], notation.COLOURS[0]
 
 
 def gather(records: Records, event: str) -> pd.DataFrame:
-    """One row a run: its cell, parameters, time, score before the change and at the end, slope of the loss before and
-    after (nats per e-fold of tokens). Without a change, NaN but for the end."""
+    """One row a run: its cell, parameters, time, score before the change and at the end, and slope of the loss (nats per
+    e-fold of tokens) over a factor of four before the change and after it; NaN where no change was located."""
     study = Evidence(records)
     rows, _ = by_cell(records, event)
     for place, run_id in enumerate(rows["run_id"]):
@@ -41,7 +41,7 @@ def gather(records: Records, event: str) -> pd.DataFrame:
         rows.loc[place, "parameters"] = float(study.setting("parameters")[run_id])
         rows.loc[place, "score_end"] = study.final.at[run_id, SCORE]
         before, after = (window[0], window[1]) if window else (np.nan, np.nan)
-        rows.loc[place, "score_before"] = study.at(SCORE, run_id, before) if window else np.nan
+        rows.loc[place, "score_before"] = study.before(run_id)
         rows.loc[place, "slope_before"] = study.loss_slope(run_id, before / 4, before) if window else np.nan
         rows.loc[place, "slope_after"] = study.loss_slope(run_id, after, 4 * after) if window else np.nan
     return rows
@@ -107,7 +107,9 @@ def _slopes(axes: Axes, rows: pd.DataFrame, order: Sequence[str]) -> None:
     axes.set_xlabel("parameters")
     axes.set_ylabel("d loss / d ln tokens (nats)")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:g}k")
-    if len(known):
+    if known.empty:
+        axes.text(0.5, 0.5, "no change was located", transform=axes.transAxes, ha="center", color=QUIET)
+    else:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2, fontsize=8)
 
 

@@ -20,7 +20,6 @@ SIZES = frozenset({"model.sublayers", "model.d_model", "model.n_heads", "model.d
 """Settings that make a model larger or smaller."""
 TEXT = ("files", "hub", "python_source")
 """Corpora of real text."""
-_WINDOW = ("previous_token", "prefix_matching", "copy_advantage", "icl")
 
 
 class Evidence:
@@ -126,17 +125,17 @@ class Evidence:
         return last.pivot(index="run_id", columns="name", values="value")
 
     def window(self, run_id: str) -> tuple[float, float] | None:
-        """Tokens at the beginning and the end of a run's change; None where it has none.
+        """Tokens at the beginning and the end of a run's change of the ICL score; None where it was not located.
 
-        From the phase change of the ICL score where it was located, else from before the first to the last event.
+        The event is no stand-in: it says when a threshold was crossed, which is inside the change.
         """
         row = self.event("icl_change").get(run_id)
-        if row is not None and row["found"]:
-            return float(row["tokens_low"]), float(row["tokens_high"])
-        found = self.changes.query("run_id == @run_id and event in @_WINDOW and verdict == 'found'")
-        if run_id not in self.located():
-            return None
-        return float(np.min(found["tokens_low"])), float(np.max(found["tokens_high"]))
+        return (float(row["tokens_low"]), float(row["tokens_high"])) if row is not None and row["found"] else None
+
+    def before(self, run_id: str) -> float:
+        """ICL score of a run before its change, in nats: the mean over the plateau that the event is measured from."""
+        row = self.event("icl").get(run_id)
+        return float(row["value_before"]) if row is not None and row["verdict"] == "found" else np.nan
 
     def curve(self, name: str, run_id: str) -> tuple[Array, Array]:
         """Tokens of the snapshots after step 0, and one scalar there."""

@@ -96,10 +96,10 @@ def score_before_and_after(study: Evidence) -> Finding | None:
     """The interval of the mean score at the end lies within −0.5 … −0.3 nats, that before the change above −0.15; text
     alone compares.
     """
-    runs = [r for r in study.located() if study.window(r)]
+    runs = [r for r in study.located() if np.isfinite(study.before(r))]
     if not runs:
         return None
-    before = np.array([study.at("icl_window_score", r, (study.window(r) or (0, 0))[0]) for r in runs])
+    before = np.array([study.before(r) for r in runs])
     after = study.final.loc[runs, "icl_window_score"].to_numpy(np.float64)
     (b, b_low, b_high), (a, a_low, a_high) = mean_interval(before), mean_interval(after)
     found = f"{b:.2f} nats before [{b_low:.2f}, {b_high:.2f}], {a:.2f} at the end [{a_low:.2f}, {a_high:.2f}]"
@@ -117,6 +117,12 @@ def same_score_in_all_sizes(study: Evidence) -> Finding | None:
     if len(scores) < 2:
         return None
     return same_in_all(scores, SAME_SCORE, "nat")
+
+
+def _no_window(study: Evidence) -> Finding | None:
+    """For a claim about the change's beginning and end, where none was located."""
+    n, needs = len(study.located()), "a located change of the ICL score"
+    return Finding("cannot tell", "no beginning and end were located", n, needs) if n else None
 
 
 def same_in_all(groups: dict[str, np.ndarray], margin: float, unit: str) -> Finding:
@@ -174,6 +180,8 @@ def order_of_sizes_inverts(study: Evidence) -> Finding | None:
                 before = study.loss_slope(run_id, window[0] / 4, window[0])
                 after = study.loss_slope(run_id, window[1], 4 * window[1])
                 rows.append((float(study.setting("parameters")[run_id]), before, after))
+    if len(study.sizes) > 1 and not rows:
+        return _no_window(study)
     values = np.array([row for row in rows if np.isfinite(row).all()]).reshape(-1, 3)
     sizes = len(np.unique(values[:, 0]))
     if sizes < 2:

@@ -1,0 +1,112 @@
+"""Cells, references, and what treatments do to times that are known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from induction_bump.linking.cells import cells
+from induction_bump.linking.permutation import sign_flip, two_groups
+from induction_bump.linking.times import event_times
+from induction_bump.linking.treatments import effects
+from tests.linking.studies import made_study, paired
+
+PLAIN = {"model.sublayers": "ss", "model.smeared_keys": False, "model.clamps": []}
+SMEARED = PLAIN | {"model.smeared_keys": True}
+CLAMP = {"layer": 0, "head": 0, "kind": "previous", "strength": 8.0}
+
+
+def around(tokens: float, n: int, seed: int) -> list[tuple[float, float]]:
+    t = tokens * np.exp(0.05 * np.random.default_rng(seed).standard_normal(n))
+    return [(float(0.99 * time), float(1.01 * time)) for time in t]
+
+
+def of(records):
+    return effects(event_times(records), cells(records.runs))
+
+
+def test_cells_are_named_by_what_varies_and_compared_with_the_same_without_the_treatment(tmp_path: Path):
+    settings = {
+        "plain": PLAIN,
+        "smeared": SMEARED,
+        "clamped": PLAIN | {"model.clamps": [CLAMP]},
+        "one": PLAIN | {"model.sublayers": "s"},
+        "one-smeared": SMEARED | {"model.sublayers": "s"},
+    }
+    records = made_study(tmp_path, paired(settings, {name: [(4e5, 5e5)] * 2 for name in settings}))
+    found = cells(records.runs)
+    assert found.varied == ("model.sublayers", "model.smeared_keys", "model.clamps")
+    clamped = "ss, L0H0 pulled to the previous token"
+    assert set(found.names) == {"ss", "ss, smeared keys", clamped, "s", "s, smeared keys"}
+    assert found.plainest() == "ss"
+    references = {name: found.reference_of(name, "ss") for name in found.names}
+    assert references == {"ss": None, "ss, smeared keys": "ss", clamped: "ss", "s": "ss", "s, smeared keys": "s"}
+    assert found.table.loc[found.runs("s"), "seed"].tolist() == ["0/0", "1/0"]
+
+
+def test_seeds_and_probes_make_no_cell(tmp_path: Path):
+    runs = paired({"plain": PLAIN}, {"plain": [(4e5, 5e5)] * 3})
+    runs["plain-1"]["cell"] = PLAIN | {"measures.icl.window": 16, "devices.threads": 7}
+    assert cells(made_study(tmp_path, runs).runs).names == ["plain"]
+
+
+def test_a_paired_effect_is_found_again(tmp_path: Path):
+    before = around(1e6, 8, 0)
+    after = [(0.5 * low, 0.5 * high) for low, high in before]
+    after[0] = (0.55 * before[0][0], 0.55 * before[0][1])
+    (effect,) = of(made_study(tmp_path, paired({"a": PLAIN, "b": SMEARED}, {"a": before, "b": after})))
+    assert (effect.cell, effect.reference, effect.n, effect.paired) == ("smeared keys", "plain", 8, True)
+    d = np.log([0.55, *[0.5] * 7])
+    assert effect.ratio == pytest.approx(np.exp(d.mean()), rel=1e-5)
+    assert effect.test
+    assert effect.test.p == effect.p_holm == sign_flip(d).p == 2 / 256
+    assert effect.direction == "earlier"
+    half = 2.364624 * d.std(ddof=1) / np.sqrt(8)
+    assert np.log([effect.ratio_low, effect.ratio_high]) == pytest.approx([d.mean() - half, d.mean() + half], rel=1e-3)
+
+
+def test_five_seeds_are_compared_unpaired_since_pairs_could_not_tell(tmp_path: Path):
+    times = {"a": around(1e6, 5, 0), "b": around(0.5e6, 5, 1)}
+    (effect,) = of(made_study(tmp_path, paired({"a": PLAIN, "b": SMEARED}, times)))
+    assert not effect.paired
+    assert effect.p_holm == pytest.approx(2 / 252)
+    logs = [0.5 * np.log(np.prod(np.round(times[name]), axis=1)) for name in "ab"]
+    assert effect.test
+    assert effect.test.p == pytest.approx(two_groups(*logs).p)
+    pooled = np.sqrt((logs[0].var(ddof=1) + logs[1].var(ddof=1)) / 2)
+    assert effect.d == pytest.approx((logs[1].mean() - logs[0].mean()) / pooled * (1 - 3 / 31), rel=1e-4)
+    assert effect.ratio_low < 0.5 < effect.ratio_high
+
+
+def test_p_is_corrected_for_all_comparisons_of_the_study(tmp_path: Path):
+    settings = {"a": PLAIN, "b": SMEARED, "c": PLAIN | {"model.clamps": [CLAMP]}}
+    times = {"a": around(1e6, 5, 0), "b": around(0.5e6, 5, 1), "c": around(1e6, 5, 2)}
+    found = {effect.cell: effect for effect in of(made_study(tmp_path, paired(settings, times)))}
+    smeared, clamped = found["smeared keys"], found["L0H0 pulled to the previous token"]
+    assert smeared.p_holm == pytest.approx(2 * 2 / 252)
+    assert clamped.test
+    assert clamped.p_holm == pytest.approx(max(clamped.test.p, smeared.p_holm))
+    assert clamped.direction == "cannot tell"
+    assert clamped.seeds_needed is None or clamped.seeds_needed > 5
+
+
+def test_runs_that_never_have_the_bump_are_later_by_a_bound(tmp_path: Path):
+    records = made_study(tmp_path, paired({"a": PLAIN, "b": SMEARED}, {"a": [None] * 5, "b": around(0.5e6, 5, 1)}))
+    (effect,) = of(records)
+    assert (effect.censored, effect.censored_reference, effect.ratio, effect.ratio_low) == (0, 5, 0.0, 0.0)
+    end = float(records.runs["total_tokens"].iloc[0])
+    latest = event_times(records)["estimate"].max()
+    assert effect.ratio_high == pytest.approx(latest / end)
+    assert effect.p_holm == pytest.approx(2 / 252)
+    assert effect.direction == "earlier"
+
+
+def test_nothing_is_said_where_no_run_has_the_bump(tmp_path: Path):
+    (effect,) = of(made_study(tmp_path, paired({"a": PLAIN, "b": SMEARED}, {"a": [None] * 3, "b": [None] * 3})))
+    assert (effect.test, effect.direction) == (None, "no bump in either")
+
+
+def test_an_unknown_reference_is_refused(tmp_path: Path):
+    records = made_study(tmp_path, paired({"a": PLAIN, "b": SMEARED}, {"a": [None], "b": [None]}))
+    with pytest.raises(ValueError, match="no cell is called 'x'; there are: plain; smeared keys"):
+        effects(event_times(records), cells(records.runs), "x")
