@@ -32,8 +32,9 @@ BEFORE, AFTER = notation.COLOURS[4], notation.COLOURS[0]
 
 
 def gather(records: Records, event: str) -> pd.DataFrame:
-    """One row a run: its cell, parameters, time, score before the change and at the end, and slope of the loss (nats per
-    e-fold of tokens) over a factor of four before the change and after it; NaN where no change was located."""
+    """One row a run: cell, parameters, time, ICL score before the change and at the end, slope of the loss (nats per
+    e-fold of tokens) over a factor of four before the change and after it; NaN where no change was located.
+    """
     study = Evidence(records)
     rows, _ = by_cell(records, event)
     for place, run_id in enumerate(rows["run_id"]):

@@ -1,4 +1,4 @@
-"""Studies with known times, for the tests of what links them: records made up, events written as `bump locate` would."""
+"""Studies with known times, in memory: configs, events as `bump locate` would write them, and tables where wanted."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,49 +6,65 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
-import yaml
 
-from induction_bump.records.load import Records, load
-from induction_bump.records.schema import PHASE_CHANGES
-from tests.records.make import make_run
+from induction_bump.records.load import Records
+from induction_bump.records.schema import PHASE_CHANGES, TABLES
 
-EVENTS = ("previous_token", "prefix_matching", "copy_advantage", "icl")
-
-
-def made_study(root: Path, runs: Mapping[str, Mapping[str, Any]]) -> Records:
-    """A study of short runs. name → `cell` (settings by dotted key), `seed`, and `events`: event → (low, high) in tokens,
-    a verdict, or None for `not_found`; what starts with `of` are options of `make_run`."""
-    rows = []
-    for place, (name, about) in enumerate(runs.items()):
-        run_id = f"{place:04x}"
-        path = make_run(root, name=name, run_id=run_id, snapshots=4, seed=about["seed"], **about.get("made", {}))
-        _set(path, about.get("cell", {}) | {"seed.init": about["seed"], "seed.data": 0})
-        rows += [_row(run_id, path.name, event, known) for event, known in about.get("events", {}).items()]
-    table = pa.Table.from_pylist(rows, schema=PHASE_CHANGES)
-    pq.write_table(table, root / "study" / "phase_changes.parquet")
-    return load(root / "study")
-
-
-def _set(path: Path, settings: Mapping[str, Any]) -> None:
-    file = path / "config.yaml"
-    config = yaml.safe_load(file.read_text())
-    for key, value in settings.items():
-        *sections, last = key.split(".")
-        place = config
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = value
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
+END = 2_000_000
+"""Tokens of each run."""
+CONFIG = {
+    "model.sublayers": "ss",
+    "model.d_model": 64,
+    "model.smeared_keys": False,
+    "model.clamps": [],
+    "data.corpus.name": "repeats",
+    "data.corpus.copy_share": 0.9,
+    "data.context": 128,
+    "training.batch_sequences": 64,
+    "training.learning_rate": 0.004,
+    "training.warmup": "100step",
+    "measures.icl.window": 32,
+    "devices.threads": 1,
+    "seed.data": 0,
+}
 
 
-def _row(run_id: str, run: str, event: str, known: Any) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(PHASE_CHANGES.names) | {
-        "run_id": run_id,
-        "run": run,
-        "event": event,
-        "rule": "made",
-    }
+class Study(Records):
+    """Records that were never written."""
+
+    def __init__(self, runs: pd.DataFrame, located: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> None:
+        super().__init__(Path("made"), [])
+        self.__dict__ |= {"runs": runs, "phase_changes": located}  # where cached properties keep what they have read
+        self._tables = tables
+
+    def read(self, table: str, runs: Any = None, steps: Any = None, **equals: Any) -> pd.DataFrame:
+        """As `Records.read`, from what was given."""
+        empty = pa.Table.from_pylist([], schema=TABLES[table]).to_pandas()
+        rows = self._tables.get(table, empty)
+        for column, wanted in equals.items():
+            rows = rows[rows[column].isin(wanted if isinstance(wanted, list) else [wanted])]
+        return rows.reset_index(drop=True)
+
+
+def made_study(runs: Mapping[str, Mapping[str, Any]], **tables: pd.DataFrame) -> Study:
+    """A study of finished runs.
+
+    runs: run_id → `cell` (settings by dotted key that differ from CONFIG), `seed`, and `events`: event → (low, high) in
+    tokens, a verdict, or None for `not_found`; `parameters` where they count.
+    """
+    rows = [
+        {"run": name, "run_id": name, "total_tokens": END, "parameters": about.get("parameters", 1000), **CONFIG}
+        | {"seed.init": about["seed"], **about.get("cell", {})}
+        for name, about in runs.items()
+    ]
+    events = [_row(name, event, known) for name, about in runs.items() for event, known in about["events"].items()]
+    located = pa.Table.from_pylist(events, schema=PHASE_CHANGES).to_pandas()
+    return Study(pd.DataFrame(rows), located, tables)
+
+
+def _row(run_id: str, event: str, known: Any) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(PHASE_CHANGES.names)
+    row |= {"run_id": run_id, "run": run_id, "event": event, "rule": "made"}
     if known is None or isinstance(known, str):
         verdict = known or "not_found"
         low = 1_000_000 if verdict == "right_censored" else None

@@ -47,7 +47,7 @@ def test_there_is_no_share_of_what_is_not_there(run: Path):
 
 
 def test_the_error_of_the_share_is_not_too_small():
-    """A head that carries a share of each example's score: independent errors are then taken too large, not too small."""
+    """Heads that carry a share of each example's score: taking errors as independent overstates them."""
     rng = np.random.default_rng(0)
     shares, errors = [], []
     for _ in range(300):

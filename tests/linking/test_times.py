@@ -1,7 +1,5 @@
 """Which statement says when a run had the bump, and what is known where none was located."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,13 +8,12 @@ from induction_bump.linking.times import event_times
 from tests.linking.studies import made_study, row_of
 
 
-def study(root: Path, *events):
-    return made_study(root, {f"r{i}": {"seed": i, "events": event} for i, event in enumerate(events)})
+def study(*events):
+    return made_study({f"r{i}": {"seed": i, "events": event} for i, event in enumerate(events)})
 
 
-def test_the_states_of_events(tmp_path: Path):
+def test_the_states_of_events():
     records = study(
-        tmp_path,
         {"icl": (4e5, 5e5)},
         {"icl": (0, 1e5)},
         {"icl": "right_censored"},
@@ -34,21 +31,20 @@ def test_the_states_of_events(tmp_path: Path):
     assert times.loc[3, ["low", "high"]].tolist() == [end, np.inf]
 
 
-def test_changes_are_read_only_where_every_run_with_the_event_has_one(tmp_path: Path):
+def test_changes_are_read_only_where_every_run_with_the_event_has_one():
     both = {"icl": (4e5, 5e5), "icl_change": (3e5, 7e5)}
-    all_have = study(tmp_path / "all", both, both, {"icl": None, "icl_change": "none"})
+    all_have = study(both, both, {"icl": None, "icl_change": "none"})
     times = event_times(all_have)
     assert set(times["source"]) == {"change"}
     assert times["state"].tolist() == ["located", "located", "after"]
     assert times.loc[0, ["low", "high"]].tolist() == [3e5 * 1.01, 7e5 * 0.99]
-    one_lacks = study(tmp_path / "some", both, {"icl": (4e5, 5e5), "icl_change": "undetermined"})
+    one_lacks = study(both, {"icl": (4e5, 5e5), "icl_change": "undetermined"})
     assert set(event_times(one_lacks)["source"]) == {"event"}
     assert event_times(one_lacks, source="change")["state"].tolist() == ["located", "undefined"]
 
 
-def test_lags_are_what_brackets_leave_open(tmp_path: Path):
+def test_lags_are_what_brackets_leave_open():
     records = study(
-        tmp_path,
         {"previous_token": (3e5, 4e5), "icl": (6e5, 8e5)},
         {"previous_token": (3e5, 5e5), "icl": (4e5, 6e5)},
         {"previous_token": (7e5, 8e5), "icl": (3e5, 5e5)},
@@ -70,8 +66,8 @@ def test_lags_are_what_brackets_leave_open(tmp_path: Path):
     assert np.isnan(censored["lag"])
 
 
-def test_every_lag_within_the_brackets_lies_within_the_interval(tmp_path: Path):
-    records = study(tmp_path, {"prefix_matching": (0, 4e5), "icl": (3e5, 8e5)})
+def test_every_lag_within_the_brackets_lies_within_the_interval():
+    records = study({"prefix_matching": (0, 4e5), "icl": (3e5, 8e5)})
     row = row_of(lags(records), second="icl", first="prefix_matching")
     rng = np.random.default_rng(0)
     first, second = rng.uniform(1, 4e5, 500), rng.uniform(3e5, 8e5, 500)
@@ -81,13 +77,13 @@ def test_every_lag_within_the_brackets_lies_within_the_interval(tmp_path: Path):
     assert row["log_ratio_high"] == np.inf
 
 
-def test_changes_have_lags_of_their_own(tmp_path: Path):
+def test_changes_have_lags_of_their_own():
     both = {
         "icl": (4e5, 5e5),
         "icl_change": (3e5, 7e5),
         "prefix_matching": (3e5, 4e5),
         "prefix_matching_change": (2e5, 3e5),
     }
-    found = lags(study(tmp_path, both))
+    found = lags(study(both))
     assert found.groupby("source").size().to_dict() == {"event": 1, "change": 1}
     assert row_of(found, source="change")["lag_high"] == pytest.approx(7e5 * 0.99 - 2e5 * 1.01)

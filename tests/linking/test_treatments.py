@@ -1,7 +1,5 @@
 """Cells, references, and what treatments do to times that are known."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -25,7 +23,7 @@ def of(records):
     return effects(event_times(records), cells(records.runs))
 
 
-def test_cells_are_named_by_what_varies_and_compared_with_the_same_without_the_treatment(tmp_path: Path):
+def test_cells_are_named_by_what_varies_and_compared_with_the_same_without_the_treatment():
     settings = {
         "plain": PLAIN,
         "smeared": SMEARED,
@@ -33,7 +31,7 @@ def test_cells_are_named_by_what_varies_and_compared_with_the_same_without_the_t
         "one": PLAIN | {"model.sublayers": "s"},
         "one-smeared": SMEARED | {"model.sublayers": "s"},
     }
-    records = made_study(tmp_path, paired(settings, {name: [(4e5, 5e5)] * 2 for name in settings}))
+    records = made_study(paired(settings, {name: [(4e5, 5e5)] * 2 for name in settings}))
     found = cells(records.runs)
     assert found.varied == ("model.sublayers", "model.smeared_keys", "model.clamps")
     clamped = "ss, L0H0 pulled to the previous token"
@@ -44,17 +42,17 @@ def test_cells_are_named_by_what_varies_and_compared_with_the_same_without_the_t
     assert found.table.loc[found.runs("s"), "seed"].tolist() == ["0/0", "1/0"]
 
 
-def test_seeds_and_probes_make_no_cell(tmp_path: Path):
+def test_seeds_and_probes_make_no_cell():
     runs = paired({"plain": PLAIN}, {"plain": [(4e5, 5e5)] * 3})
     runs["plain-1"]["cell"] = PLAIN | {"measures.icl.window": 16, "devices.threads": 7}
-    assert cells(made_study(tmp_path, runs).runs).names == ["plain"]
+    assert cells(made_study(runs).runs).names == ["plain"]
 
 
-def test_a_paired_effect_is_found_again(tmp_path: Path):
+def test_a_paired_effect_is_found_again():
     before = around(1e6, 8, 0)
     after = [(0.5 * low, 0.5 * high) for low, high in before]
     after[0] = (0.55 * before[0][0], 0.55 * before[0][1])
-    (effect,) = of(made_study(tmp_path, paired({"a": PLAIN, "b": SMEARED}, {"a": before, "b": after})))
+    (effect,) = of(made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": before, "b": after})))
     assert (effect.cell, effect.reference, effect.n, effect.paired) == ("smeared keys", "plain", 8, True)
     d = np.log([0.55, *[0.5] * 7])
     assert effect.ratio == pytest.approx(np.exp(d.mean()), rel=1e-5)
@@ -65,9 +63,9 @@ def test_a_paired_effect_is_found_again(tmp_path: Path):
     assert np.log([effect.ratio_low, effect.ratio_high]) == pytest.approx([d.mean() - half, d.mean() + half], rel=1e-3)
 
 
-def test_five_seeds_are_compared_unpaired_since_pairs_could_not_tell(tmp_path: Path):
+def test_five_seeds_are_compared_unpaired_since_pairs_could_not_tell():
     times = {"a": around(1e6, 5, 0), "b": around(0.5e6, 5, 1)}
-    (effect,) = of(made_study(tmp_path, paired({"a": PLAIN, "b": SMEARED}, times)))
+    (effect,) = of(made_study(paired({"a": PLAIN, "b": SMEARED}, times)))
     assert not effect.paired
     assert effect.p_holm == pytest.approx(2 / 252)
     logs = [0.5 * np.log(np.prod(np.round(times[name]), axis=1)) for name in "ab"]
@@ -78,10 +76,10 @@ def test_five_seeds_are_compared_unpaired_since_pairs_could_not_tell(tmp_path: P
     assert effect.ratio_low < 0.5 < effect.ratio_high
 
 
-def test_p_is_corrected_for_all_comparisons_of_the_study(tmp_path: Path):
+def test_p_is_corrected_for_all_comparisons_of_the_study():
     settings = {"a": PLAIN, "b": SMEARED, "c": PLAIN | {"model.clamps": [CLAMP]}}
     times = {"a": around(1e6, 5, 0), "b": around(0.5e6, 5, 1), "c": around(1e6, 5, 2)}
-    found = {effect.cell: effect for effect in of(made_study(tmp_path, paired(settings, times)))}
+    found = {effect.cell: effect for effect in of(made_study(paired(settings, times)))}
     smeared, clamped = found["smeared keys"], found["L0H0 pulled to the previous token"]
     assert smeared.p_holm == pytest.approx(2 * 2 / 252)
     assert clamped.test
@@ -90,8 +88,8 @@ def test_p_is_corrected_for_all_comparisons_of_the_study(tmp_path: Path):
     assert clamped.seeds_needed is None or clamped.seeds_needed > 5
 
 
-def test_runs_that_never_have_the_bump_are_later_by_a_bound(tmp_path: Path):
-    records = made_study(tmp_path, paired({"a": PLAIN, "b": SMEARED}, {"a": [None] * 5, "b": around(0.5e6, 5, 1)}))
+def test_runs_that_never_have_the_bump_are_later_by_a_bound():
+    records = made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": [None] * 5, "b": around(0.5e6, 5, 1)}))
     (effect,) = of(records)
     assert (effect.censored, effect.censored_reference, effect.ratio, effect.ratio_low) == (0, 5, 0.0, 0.0)
     end = float(records.runs["total_tokens"].iloc[0])
@@ -101,12 +99,12 @@ def test_runs_that_never_have_the_bump_are_later_by_a_bound(tmp_path: Path):
     assert effect.direction == "earlier"
 
 
-def test_nothing_is_said_where_no_run_has_the_bump(tmp_path: Path):
-    (effect,) = of(made_study(tmp_path, paired({"a": PLAIN, "b": SMEARED}, {"a": [None] * 3, "b": [None] * 3})))
+def test_nothing_is_said_where_no_run_has_the_bump():
+    (effect,) = of(made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": [None] * 3, "b": [None] * 3})))
     assert (effect.test, effect.direction) == (None, "no bump in either")
 
 
-def test_an_unknown_reference_is_refused(tmp_path: Path):
-    records = made_study(tmp_path, paired({"a": PLAIN, "b": SMEARED}, {"a": [None], "b": [None]}))
+def test_an_unknown_reference_is_refused():
+    records = made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": [None], "b": [None]}))
     with pytest.raises(ValueError, match="no cell is called 'x'; there are: plain; smeared keys"):
         effects(event_times(records), cells(records.runs), "x")

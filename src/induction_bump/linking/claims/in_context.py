@@ -1,5 +1,7 @@
 """Claims about in-context learning and its sudden growth (Olsson et al. 2022)."""
 
+from typing import Any
+
 import numpy as np
 
 from induction_bump.linking.claims.claim import Finding, claim, left_open, not_comparable, share_of_runs, within
@@ -147,19 +149,13 @@ def same_in_all(groups: dict[str, np.ndarray], margin: float, unit: str) -> Find
 def most_forms_in_the_window(study: Evidence) -> Finding | None:
     """The 90 % interval of the mean share over runs lies above 0.75."""
     shares = []
-    for run_id, row in study.event("icl_change").items():
-        final = float(study.final.at[run_id, "icl_window_score"])
-        if row["found"] and final < -0.1:
-            low, high = (study.at("icl_window_score", run_id, float(row[end])) for end in ("tokens_low", "tokens_high"))
+    for run_id in study.located():
+        window, final = study.window(run_id), float(study.final.at[run_id, "icl_window_score"])
+        if window and final < -0.1:
+            low, high = (study.at("icl_window_score", run_id, tokens) for tokens in window)
             shares.append((high - low) / final)
     if not shares:
-        n = len(study.located())
-        # an event is where a threshold is crossed, not where the change begins or ends
-        return (
-            Finding("cannot tell", "no beginning and end were located", n, "a located change of the ICL score")
-            if n
-            else None
-        )
+        return _no_window(study)
     mean, low, high = mean_interval(np.array(shares))
     found, verdict = f"{mean:.0%} [{low:.0%}, {high:.0%}]", within(low, high, 0.75, np.inf)
     return Finding(verdict, found, len(shares), "more seeds" if verdict == "cannot tell" else "")
@@ -186,8 +182,8 @@ def order_of_sizes_inverts(study: Evidence) -> Finding | None:
     sizes = len(np.unique(values[:, 0]))
     if sizes < 2:
         return None
-    before, p_before = (float(number) for number in kendalltau(values[:, 0], values[:, 1]))
-    after, p_after = (float(number) for number in kendalltau(values[:, 0], values[:, 2]))
+    tests: list[Any] = [kendalltau(values[:, 0], values[:, i]) for i in (1, 2)]
+    (before, p_before), (after, p_after) = ((float(test.statistic), float(test.pvalue)) for test in tests)
     found = (
         f"over {sizes} sizes τ = {before:+.2f} before (p = {p_before:.2g}) and {after:+.2f} after (p = {p_after:.2g}); "
         "positive: the larger the model, the slower its loss falls"
