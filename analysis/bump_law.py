@@ -40,9 +40,10 @@ def gather(records: Records, event: str) -> tuple[pd.DataFrame, PowerLaw]:
     rows, sorted_into = by_cell(records, event)
     rows = rows[rows["state"].isin(["located", "after"])].reset_index(drop=True)
     runs = records.runs.set_index("run_id").loc[rows["run_id"]]
-    for name, key in SETTINGS.items():
-        rows[name] = _warmup(runs) if name == "warm-up" else runs[key].to_numpy(np.float64)
-    varied = [name for name in SETTINGS if rows[name].nunique() > 1]
+    known = [name for name, key in SETTINGS.items() if key in runs]
+    for name in known:
+        rows[name] = _warmup(runs) if name == "warm-up" else runs[SETTINGS[name]].to_numpy(np.float64)
+    varied = [name for name in known if rows[name].nunique() > 1]
     if not varied:
         raise NoFitError(f"none of {', '.join(SETTINGS)} varies here; what does: {', '.join(sorted_into.varied)}")
     return rows, fit_power_law(rows, {name: rows[name].to_numpy() for name in varied})

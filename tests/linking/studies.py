@@ -53,7 +53,14 @@ def made_study(runs: Mapping[str, Mapping[str, Any]], **tables: pd.DataFrame) ->
     tokens, a verdict, or None for `not_found`; `parameters` where they count.
     """
     rows = [
-        {"run": name, "run_id": name, "total_tokens": END, "parameters": about.get("parameters", 1000), **CONFIG}
+        {
+            "run": name,
+            "run_id": name,
+            "total_tokens": END,
+            "tokens_per_step": 8192,
+            "parameters": about.get("parameters", 1000),
+            **CONFIG,
+        }
         | {"seed.init": about["seed"], **about.get("cell", {})}
         for name, about in runs.items()
     ]
