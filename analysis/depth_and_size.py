@@ -70,7 +70,7 @@ def draw(rows: pd.DataFrame, title: str) -> Figure:
     height = 2.2 + 0.38 * len(order)
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, height), layout="constrained")
     _scores(left, rows, order)
-    left.set_title(title, loc="left", fontweight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     times_by_cell(middle, rows, order)
     _slopes(right, rows, order)
     return figure
@@ -89,11 +89,15 @@ def _scores(axes: Axes, rows: pd.DataFrame, order: Sequence[str]) -> None:
     axes.set_xlabel("ICL score, windows (nats)")
     entries = [plt.Line2D([], [], color=BEFORE, marker="o", ms=4, ls="", label="before the change")]
     entries.append(plt.Line2D([], [], color=AFTER, marker="o", ms=4, ls="", label="at the end"))
-    axes.legend(handles=entries, loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2, fontsize=8)
+    axes.legend(handles=entries, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8)
 
 
 def _slopes(axes: Axes, rows: pd.DataFrame, order: Sequence[str]) -> None:
     known = rows.dropna(subset=["slope_before", "slope_after"])
+    if known.empty:
+        axes.axis("off")
+        axes.text(0.5, 0.5, "slopes: no change of the ICL score\nwas located", ha="center", color=QUIET)
+        return
     for colour, column, label in ((BEFORE, "slope_before", "before"), (AFTER, "slope_after", "after")):
         axes.scatter(known["parameters"], known[column], s=14, color=colour, label=label, alpha=0.8)
         means = known.groupby("parameters")[column].mean()
@@ -108,10 +112,7 @@ def _slopes(axes: Axes, rows: pd.DataFrame, order: Sequence[str]) -> None:
     axes.set_xlabel("parameters")
     axes.set_ylabel("d loss / d ln tokens (nats)")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:g}k")
-    if known.empty:
-        axes.text(0.5, 0.5, "no change was located", transform=axes.transAxes, ha="center", color=QUIET)
-    else:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2, fontsize=8)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8)
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:

@@ -28,7 +28,7 @@ def in_order(rows: pd.DataFrame) -> list[str]:
 
 
 def times_by_cell(axes: Axes, rows: pd.DataFrame, order: Sequence[str]) -> None:
-    """A dot a run with the interval of its time, its cell's geometric mean, a triangle where a run ended before."""
+    """A dot a run with the interval of its time, its cell's geometric mean, a triangle where its records end before."""
     colour = notation.COLOURS[0]
     for place, cell in enumerate(order):
         own = rows[rows["cell"] == cell].sort_values("seed").reset_index(drop=True)
@@ -48,7 +48,7 @@ def times_by_cell(axes: Axes, rows: pd.DataFrame, order: Sequence[str]) -> None:
     entries = [
         plt.Line2D([], [], color=colour, marker="o", ms=4, label="a run, and the interval of its time"),
         plt.Line2D([], [], color=notation.COLOURS[1], lw=2, label="geometric mean"),
-        plt.Line2D([], [], color=QUIET, marker=">", mfc="white", ls="", label="ended without it"),
+        plt.Line2D([], [], color=QUIET, marker=">", mfc="white", ls="", label="not by then"),
     ]
     shown = entries if (rows["state"] == "after").any() else entries[:2]
-    axes.legend(handles=shown, loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=3, fontsize=8)
+    axes.legend(handles=shown, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)

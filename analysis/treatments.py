@@ -2,8 +2,8 @@
 
     python analysis/treatments.py runs/smeared_keys [--event icl] [--reference CELL] [--out DIR]
 
-Above: a dot a run, with the interval of its time, and the geometric mean of its cell; a triangle where a run ended
-without the bump. Below: the ratio of times to the cell of reference, with its 95 % interval and the exact test. By
+Above: a dot a run, with the interval of its time, and the geometric mean of its cell; a triangle where a run
+had no bump by then. Below: the ratio of times to the cell of reference, with its 95 % interval and the exact test. By
 default a cell with smeared keys or clamps is compared with the same without them, and others with the plainest cell.
 Writes treatments.png, .svg, treatments.csv (a row a comparison) and treatments_times.csv (a row a run) to DIR, by
 default to `analysis/` in the study, which must have been located (`bump locate STUDY`).
@@ -50,7 +50,7 @@ def draw(rows: pd.DataFrame, found: Sequence[Effect], title: str) -> Figure:
         2, figsize=(7.4, sum(heights) + 1.0), layout="constrained", gridspec_kw={"height_ratios": heights}
     )
     times_by_cell(above, rows, order)
-    above.set_title(title, loc="left", fontweight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     _ratios(below, sorted(found, key=lambda effect: order.index(effect.cell)))
     return figure
 
