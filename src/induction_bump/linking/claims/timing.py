@@ -158,7 +158,7 @@ def treatments_do_not_reshape(study: Evidence) -> Finding | None:
     return same_in_all(groups, float(np.log(SAME_TIME)), "in ln(end / onset)")
 
 
-@claim("Ho26", "a first-layer head held to the previous token brings the bump forward, 1.75 times")
+@claim("Ho26", "a first-layer head held to the previous token brings the bump forward (there 1.75 times)")
 def clamp_brings_it_forward(study: Evidence) -> Finding | None:
     """Time against no clamp: exact test over seeds, corrected for the study's comparisons."""
     effect = _of_clamp(study, lambda kinds: kinds == {"previous"})
