@@ -99,6 +99,18 @@ def test_runs_that_never_have_the_bump_are_later_by_a_bound():
     assert effect.direction == "earlier"
 
 
+def test_pairs_with_a_censored_run_count_by_their_order():
+    """Eight pairs, each later when treated, two of these never: as extreme as eight pairs can be."""
+    before = around(0.8e6, 8, 0)
+    after = [None, None, *((1.5 * low, 1.5 * high) for low, high in before[2:])]
+    (effect,) = of(made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": before, "b": after})))
+    assert effect.test
+    assert (effect.paired, effect.test.statistic, effect.test.p) == (True, "mean log-rank score", 2 / 256)
+    assert (effect.censored, effect.direction) == (2, "later")
+    assert 1.3 < effect.ratio < 1.9
+    assert effect.ratio_high == np.inf
+
+
 def test_nothing_is_said_where_no_run_has_the_bump():
     (effect,) = of(made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": [None] * 3, "b": [None] * 3})))
     assert (effect.test, effect.direction) == (None, "no bump in either")
