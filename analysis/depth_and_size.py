@@ -33,18 +33,15 @@ BEFORE, AFTER = notation.COLOURS[4], notation.COLOURS[0]
 
 def gather(records: Records, event: str) -> pd.DataFrame:
     """One row a run: cell, parameters, time, ICL score before the change and at the end, slope of the loss (nats per
-    e-fold of tokens) over a factor of four before the change and after it; NaN where no change was located.
+    e-fold of tokens) over a factor of 1.25 before the change and after it; NaN where none was located or the records end.
     """
     study = Evidence(records)
     rows, _ = by_cell(records, event)
     for place, run_id in enumerate(rows["run_id"]):
-        window = study.window(run_id)
         rows.loc[place, "parameters"] = float(study.setting("parameters")[run_id])
         rows.loc[place, "score_end"] = study.final.at[run_id, SCORE]
-        before, after = (window[0], window[1]) if window else (np.nan, np.nan)
         rows.loc[place, "score_before"] = study.before(run_id)
-        rows.loc[place, "slope_before"] = study.loss_slope(run_id, before / 4, before) if window else np.nan
-        rows.loc[place, "slope_after"] = study.loss_slope(run_id, after, 4 * after) if window else np.nan
+        rows.loc[place, ["slope_before", "slope_after"]] = study.slopes(run_id)
     return rows
 
 
@@ -96,7 +93,13 @@ def _slopes(axes: Axes, rows: pd.DataFrame, order: Sequence[str]) -> None:
     known = rows.dropna(subset=["slope_before", "slope_after"])
     if known.empty:
         axes.axis("off")
-        axes.text(0.5, 0.5, "slopes: no change of the ICL score\nwas located", ha="center", color=QUIET)
+        axes.text(
+            0.5,
+            0.5,
+            "slopes: no change of the ICL score was located,\nor the records end soon after",
+            ha="center",
+            color=QUIET,
+        )
         return
     for colour, column, label in ((BEFORE, "slope_before", "before"), (AFTER, "slope_after", "after")):
         axes.scatter(known["parameters"], known[column], s=14, color=colour, label=label, alpha=0.8)

@@ -89,10 +89,12 @@ def _ratios(axes: Axes, found: Sequence[Effect]) -> None:
 def _words(effect: Effect) -> str:
     if effect.test is None:
         return effect.direction
-    p = f"p = {effect.p_holm:.2g}" + ("" if effect.test.can_reject() else " (so few runs cannot give less than 0.05)")
+    words = f"{effect.direction}, p = {effect.p_holm:.2g}"
+    if not effect.could_tell:
+        return f"{words}, {effect.fewest} runs a cell are the least to tell"
     if effect.direction == "cannot tell" and effect.seeds_needed:
-        p += f"; {effect.seeds_needed} seeds to tell"
-    return f"{effect.direction}, {p}"
+        return f"{words}; {effect.seeds_needed} seeds to tell"
+    return words
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:

@@ -54,7 +54,7 @@ def test_treatments_are_compared_with_the_same_model_without_them(study: Path, t
     assert smeared["seeds_needed"] >= 4
     times = pd.read_csv(tmp_path / "treatments_times.csv")
     assert times["state"].value_counts().to_dict() == {"located": 2 * SEEDS, "after": 1}
-    assert "so few runs cannot give less than 0.05" in capsys.readouterr().out
+    assert "5 runs a cell are the least to tell" in capsys.readouterr().out
 
 
 def test_an_unknown_cell_or_an_unlocated_study_is_a_usage_error(study: Path, tmp_path: Path, capsys):

@@ -207,7 +207,7 @@ def test_scores_are_the_same_in_all_sizes(gap: float, noise: float, expected: st
 
 @pytest.mark.parametrize(("inverts", "expected"), [(True, "supported"), (False, "contradicted")])
 def test_the_order_of_sizes_by_the_slope_of_the_loss(inverts: bool, expected: str):
-    tokens = np.geomspace(1e5, 4e6, 40)
+    tokens = np.geomspace(1e5, 4e6, 200)
     rng, runs, losses = np.random.default_rng(4), {}, {}
     for layers in (2, 3, 4):
         for seed in range(3):
@@ -216,7 +216,7 @@ def test_the_order_of_sizes_by_the_slope_of_the_loss(inverts: bool, expected: st
             runs[run] = with_change((8e5, 1e6), cell=cell, parameters=1000 * layers) | {"seed": seed}
             before, after = -0.1 * layers, (0.1 if inverts else -0.1) * layers - 0.6
             ln = np.log(tokens / 1e6)
-            losses[run] = list(np.where(ln < 0, before * ln, after * ln) + 1e-3 * rng.standard_normal(40))
+            losses[run] = list(np.where(ln < 0, before * ln, after * ln) + 1e-3 * rng.standard_normal(200))
     study = made_study(runs, scalars=curves(losses, "loss", tokens))
     assert verdict("order_of_sizes_inverts", study) == expected
 

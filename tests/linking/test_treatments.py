@@ -116,6 +116,16 @@ def test_nothing_is_said_where_no_run_has_the_bump():
     assert (effect.test, effect.direction) == (None, "no bump in either")
 
 
+def test_many_comparisons_ask_for_more_runs():
+    """Seven comparisons of 5 + 5 runs cannot reach 0.05 after correction, of 6 + 6 they can: 7 · 2 / C(12, 6)."""
+    settings = {str(layers): {"model.sublayers": "s" * layers} for layers in range(2, 10)}
+    times = {name: [None] * 5 if name != "2" else around(1e6, 5, 0) for name in settings}
+    found = of(made_study(paired(settings, times)))
+    assert len(found) == 7
+    assert {effect.direction for effect in found} == {"cannot tell"}
+    assert {(effect.could_tell, effect.fewest) for effect in found} == {(False, 6)}
+
+
 def test_an_unknown_reference_is_refused():
     records = made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": [None], "b": [None]}))
     with pytest.raises(ValueError, match="no cell is called 'x'; there are: plain; smeared keys"):

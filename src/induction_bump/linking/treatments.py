@@ -4,6 +4,7 @@ Times are compared as ln(tokens), so an effect is a ratio: 0.5 is twice as early
 censored; where there are any, tests go over log-rank scores (permutation.py), and the ratio is bounded, not estimated.
 """
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from induction_bump.linking.permutation import (
     logrank_scores,
     sign_flip,
     smallest_paired,
+    smallest_unpaired,
     two_groups,
 )
 
@@ -52,8 +54,20 @@ class Effect:
     paired: bool = False
     p_holm: float = np.nan
     """The test's p, corrected for all comparisons of the study (Holm)."""
+    comparisons: int = 1
+    """Comparisons that p is corrected for."""
     seeds_needed: int | None = None
     """Seeds a cell with which an effect as large as the one seen would be found 4 times in 5."""
+
+    @property
+    def could_tell(self) -> bool:
+        """Whether so many runs could have given a corrected p ≤ 0.05 at all."""
+        return self.test is not None and self.test.smallest * self.comparisons <= LEVEL
+
+    @property
+    def fewest(self) -> int:
+        """Runs a cell with which unpaired comparisons, so many of them, could."""
+        return next(n for n in itertools.count(2) if smallest_unpaired(n, n) * self.comparisons <= LEVEL)
 
     @property
     def direction(self) -> Direction:
@@ -133,7 +147,7 @@ def compare(cell: str, treated: _Sample, other: str, reference: _Sample, compari
     elif min(counts[:2]) > 1:
         test = two_groups(values[1], values[0], what)
     numbers = _measured(treated, reference, paired) if whole else _bounded(treated, reference)
-    return Effect(cell, other, *counts, test=test, paired=paired, **numbers)
+    return Effect(cell, other, *counts, test=test, paired=paired, comparisons=comparisons, **numbers)
 
 
 def _of_seeds(sample: _Sample, seeds: npt.NDArray[np.str_]) -> _Sample:

@@ -18,6 +18,8 @@ from induction_bump.records.load import Records
 Array = npt.NDArray[np.float64]
 SIZES = frozenset({"model.sublayers", "model.d_model", "model.n_heads", "model.d_head", "model.d_mlp"})
 """Settings that make a model larger or smaller."""
+STRETCH = 1.25
+"""Factor in tokens over which the slope of the loss is taken on either side of a change."""
 TEXT = ("files", "hub", "python_source")
 """Corpora of real text."""
 
@@ -148,10 +150,25 @@ class Evidence:
         return float(np.interp(np.log(max(tokens, 1.0)), np.log(x), y))
 
     def loss_slope(self, run_id: str, start: float, end: float) -> float:
-        """d loss / d ln tokens over the snapshots from `start` to `end`, by least squares; NaN for fewer than three."""
+        """d loss / d ln tokens over the snapshots from `start` to `end`, by least squares.
+
+        NaN for fewer than three snapshots, and where the records end before `end`: how steep a loss is depends on how
+        long after the change one looks, so that stretches of different length do not compare.
+        """
         x, y = self.curve("loss", run_id)
         here = (x >= start) & (x <= end)
-        return float(np.polyfit(np.log(x[here]), y[here], 1)[0]) if here.sum() > 2 else np.nan
+        whole = here.sum() > 2 and x[-1] >= end
+        return float(np.polyfit(np.log(x[here]), y[here], 1)[0]) if whole else np.nan
+
+    def slopes(self, run_id: str) -> tuple[float, float]:
+        """`loss_slope` over a factor of `STRETCH` in tokens before the change and after it; NaN without a change."""
+        window = self.window(run_id)
+        if window is None:
+            return np.nan, np.nan
+        return (
+            self.loss_slope(run_id, window[0] / STRETCH, window[0]),
+            self.loss_slope(run_id, window[1], STRETCH * window[1]),
+        )
 
 
 def mean_interval(values: Array, level: float = 0.9) -> tuple[float, float, float]:

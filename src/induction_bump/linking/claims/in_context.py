@@ -171,14 +171,12 @@ def order_of_sizes_inverts(study: Evidence) -> Finding | None:
     rows = []
     for runs in study.sizes.values():
         for run_id in runs:
-            window = study.window(run_id)
-            if window:
-                before = study.loss_slope(run_id, window[0] / 4, window[0])
-                after = study.loss_slope(run_id, window[1], 4 * window[1])
+            before, after = study.slopes(run_id)
+            if np.isfinite(before) and np.isfinite(after):
                 rows.append((float(study.setting("parameters")[run_id]), before, after))
     if len(study.sizes) > 1 and not rows:
         return _no_window(study)
-    values = np.array([row for row in rows if np.isfinite(row).all()]).reshape(-1, 3)
+    values = np.array(rows).reshape(-1, 3)
     sizes = len(np.unique(values[:, 0]))
     if sizes < 2:
         return None
