@@ -33,7 +33,7 @@ BEFORE, AFTER = notation.COLOURS[4], notation.COLOURS[0]
 
 def gather(records: Records, event: str) -> pd.DataFrame:
     """One row a run: cell, parameters, time, ICL score before the change and at the end, slope of the loss (nats per
-    e-fold of tokens) over a factor of 1.25 before the change and after it; NaN where none was located or the records end.
+    e-fold of tokens) over a factor of 1.25 before and after the change; NaN where none was located or the records end.
     """
     study = Evidence(records)
     rows, _ = by_cell(records, event)
