@@ -183,6 +183,27 @@ def test_how_much_forms_inside_the_change(inside: float, expected: str):
     assert verdict("score_before_and_after", study) == "not comparable"
 
 
+@pytest.mark.parametrize(("factor", "expected"), [(1.5, "supported"), (2.2, "contradicted")])
+def test_treatments_shift_a_change_or_reshape_it_too(factor: float, expected: str):
+    """Changes a third as late; on a fine grid their widths are ln 1.5 without the treatment, ln `factor` with it."""
+    tokens = np.geomspace(1e5, 4e6, 300)
+    runs = {}
+    for seed in range(8):
+        for name, cell, onset, width in (("a", TWO, 9e5, 1.5), ("b", TWO | SMEARED, 3e5, factor)):
+            onset *= 1 + 0.02 * seed
+            low, high = tokens[tokens <= onset][-1], tokens[tokens >= width * onset][0]
+            runs[f"{name}{seed}"] = with_change((low, high), cell=cell) | {"seed": seed}
+    study = made_study(runs, scalars=curves({run: [0.0] * 300 for run in runs}, tokens=tokens))
+    assert verdict("treatments_do_not_reshape", study) == expected
+
+
+def test_a_change_is_not_stretched_by_the_snapshots_around_it():
+    """Snapshots every 100k, onset and end in the middle of their gaps."""
+    tokens = np.arange(1e5, 2e6, 1e5)
+    study = made_study({"r": with_change((5e5, 1e6))}, scalars=curves({"r": [0.0] * len(tokens)}, tokens=tokens))
+    assert _evidence(study).window("r") == pytest.approx((np.sqrt(5e5 * 6e5), np.sqrt(9e5 * 1e6)))
+
+
 def test_without_a_located_change_nothing_is_inside_it():
     study = made_study(
         {f"r{i}": {"seed": i, "events": {"icl": (5e5, 1e6)}} for i in range(5)},

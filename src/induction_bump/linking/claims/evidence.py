@@ -127,12 +127,21 @@ class Evidence:
         return last.pivot(index="run_id", columns="name", values="value")
 
     def window(self, run_id: str) -> tuple[float, float] | None:
-        """Tokens at the beginning and the end of a run's change of the ICL score; None where it was not located.
+        """Tokens at onset and end of a run's change of the ICL score; None where it was not located.
 
-        The event is no stand-in: it says when a threshold was crossed, which is inside the change.
+        Records keep the snapshots around each; these are the middles of the gaps in which they lie, since the outer
+        snapshots alone would stretch a change the more, the earlier it is. The event is no stand-in: it says when a
+        threshold was crossed, which is inside the change.
         """
         row = self.event("icl_change").get(run_id)
-        return (float(row["tokens_low"]), float(row["tokens_high"])) if row is not None and row["found"] else None
+        if row is None or not row["found"]:
+            return None
+        low, high = float(row["tokens_low"]), float(row["tokens_high"])
+        snapshots, _ = self.curve("icl_window_score", run_id)
+        inside = snapshots[(snapshots > low) & (snapshots < high)]
+        if len(inside) < 2 or low <= 0:
+            return low, high
+        return float(np.sqrt(low * inside[0])), float(np.sqrt(inside[-1] * high))
 
     def before(self, run_id: str) -> float:
         """ICL score of a run before its change, in nats: the mean over the plateau that the event is measured from."""
