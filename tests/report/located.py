@@ -19,6 +19,7 @@ def event(
     info = RunDirectory(run).info
     row: dict[str, Any] = dict.fromkeys(PHASE_CHANGES.names)
     known = {"run_id": info.run_id, "run": run.name, "event": name, "found": verdict in ("found", "left_censored")}
+    known |= {"tokens_estimate": (low * high) ** 0.5 if low and high else high}
     return row | known | {"tokens_low": low, "tokens_high": high, "verdict": verdict, "rule": f"rule of {name}"} | more
 
 

@@ -96,10 +96,11 @@ def run_events(run: RunContents, events: Sequence[Event] | None) -> str:
         for event in events
     )
     head = '<th scope="col">Event</th><th scope="col">Tokens</th><th scope="col">Before → latest</th>'
-    return _table("events", head, rows, "Events")
+    return table("events", head, rows, "Events")
 
 
-def _table(kind: str, head: str, rows: str, label: str) -> str:
+def table(kind: str, head: str, rows: str, label: str) -> str:
+    """A table in a frame that scrolls; `kind` is its class, `label` what it is called to who cannot see it."""
     # Focusable, so that a table wider than the screen can be moved from the keyboard.
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table class="{kind}">'
@@ -179,7 +180,7 @@ def study_table(
         )
         rows.append(f'<tr><th scope="row">{swatch}{name}</th>{"".join(labelled)}</tr>')
     head = "".join(f'<th scope="col">{_breakable(text)}</th>' for text in heads)
-    return _table("study", head, "".join(rows), "Runs and events")
+    return table("study", head, "".join(rows), "Runs and events")
 
 
 def _breakable(text: str) -> str:
@@ -208,9 +209,9 @@ def sections(figures: Sequence[Figure]) -> str:
     )
 
 
-def navigation(figures: Sequence[Figure]) -> str:
-    """Links to the sections."""
-    titles = dict.fromkeys(figure["section"] for figure in figures)
+def navigation(figures: Sequence[Figure], further: Sequence[str] = ()) -> str:
+    """Links to the sections of the figures, and to `further` ones by their titles."""
+    titles = dict.fromkeys([*(figure["section"] for figure in figures), *further])
     return "".join(f'<a href="#{anchor(title)}">{escape(title)}</a>' for title in titles)
 
 

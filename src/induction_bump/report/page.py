@@ -14,6 +14,7 @@ from typing import Any
 
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.files import replace_atomically
+from induction_bump.records.load import Records
 from induction_bump.records.schema import RecordsError
 from induction_bump.report import events as located
 from induction_bump.report import markup
@@ -121,6 +122,7 @@ def _study_page(path: Path, directories: list[RunDirectory], unreadable: Unreada
         "state": markup.study_progress(runs, _now()),
         "facts": f'<section class="card table"><h2>Runs and events</h2>{table}</section>',
         "figures": study_figures(runs, found),
+        "further": _linking(path, [run.directory for run in runs]),
         "going": any(run.going for run in runs),
         "data": {
             "id": f"study {name}",
@@ -129,6 +131,12 @@ def _study_page(path: Path, directories: list[RunDirectory], unreadable: Unreada
             "planned": max(run.info.total_tokens for run in runs),
         },
     }
+
+
+def _linking(path: Path, directories: list[RunDirectory]) -> list[tuple[str, str]]:
+    from induction_bump.report.linking import study_sections  # statistics are slow to load, and pages of runs need none
+
+    return study_sections(Records(path, directories))
 
 
 def _now() -> datetime:
@@ -148,8 +156,8 @@ def _fill(parts: Mapping[str, Any], *, live: bool) -> str:
         "scripts": "".join(
             f"<script>{_inline_script(own.joinpath(name).read_text(encoding='utf-8'))}</script>" for name in _SCRIPTS
         ),
-        "navigation": markup.navigation(figures),
-        "sections": markup.sections(figures),
+        "navigation": markup.navigation(figures, [title for title, _ in parts.get("further", ())]),
+        "sections": markup.sections(figures) + "".join(html for _, html in parts.get("further", ())),
         **{key: parts[key] for key in ("kicker", "heading", "headline", "state", "facts")},
     }
     return Template(own.joinpath("template.html").read_text(encoding="utf-8")).substitute(pieces)

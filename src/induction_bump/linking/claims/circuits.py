@@ -19,10 +19,8 @@ def no_layer_is_a_bigram_table(study: Evidence) -> Finding | None:
     """The 90 % interval of the mean gap between the corpus's bigram loss and the model's lies within ±0.05 nat at the
     end.
     """
-    if "bigram_gap" not in study.final:
-        return None
     runs = [run_id for run_id, sublayers in study.setting("model.sublayers").items() if sublayers == ""]
-    gaps = study.final["bigram_gap"].reindex(runs).dropna().to_numpy(np.float64)
+    gaps = study.last("bigram_gap", runs)
     if not len(gaps):
         return None
     mean, low, high = mean_interval(gaps)

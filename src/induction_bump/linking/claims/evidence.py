@@ -126,6 +126,10 @@ class Evidence:
         last = rows.loc[rows.groupby(["run_id", "name"])["step"].idxmax()]
         return last.pivot(index="run_id", columns="name", values="value")
 
+    def last(self, name: str, run_ids: list[str]) -> Array:
+        """The last value of a scalar in each of some runs, of those that have recorded it."""
+        return self.final.reindex(index=run_ids, columns=[name])[name].dropna().to_numpy(np.float64)
+
     def window(self, run_id: str) -> tuple[float, float] | None:
         """Tokens at onset and end of a run's change of the ICL score; None where it was not located.
 

@@ -102,7 +102,9 @@ def score_before_and_after(study: Evidence) -> Finding | None:
     if not runs:
         return None
     before = np.array([study.before(r) for r in runs])
-    after = study.final.loc[runs, "icl_window_score"].to_numpy(np.float64)
+    after = study.last("icl_window_score", runs)
+    if not len(after):
+        return None
     (b, b_low, b_high), (a, a_low, a_high) = mean_interval(before), mean_interval(after)
     found = f"{b:.2f} nats before [{b_low:.2f}, {b_high:.2f}], {a:.2f} at the end [{a_low:.2f}, {a_high:.2f}]"
     if not study.on_text():
@@ -115,7 +117,8 @@ def score_before_and_after(study: Evidence) -> Finding | None:
 @claim("O22", "the ICL score after the change is the same whatever the size")
 def same_score_in_all_sizes(study: Evidence) -> Finding | None:
     """Equivalence within ±0.1 nat of every two sizes that have the change (two one-sided tests over seeds)."""
-    scores = {name: study.final.loc[runs, "icl_window_score"].to_numpy() for name, runs in study.sizes.items()}
+    scores = {name: study.last("icl_window_score", runs) for name, runs in study.sizes.items()}
+    scores = {name: values for name, values in scores.items() if len(values) > 1}
     if len(scores) < 2:
         return None
     return same_in_all(scores, SAME_SCORE, "nat")
@@ -150,10 +153,10 @@ def most_forms_in_the_window(study: Evidence) -> Finding | None:
     """The 90 % interval of the mean share over runs lies above 0.75."""
     shares = []
     for run_id in study.located():
-        window, final = study.window(run_id), float(study.final.at[run_id, "icl_window_score"])
-        if window and final < -0.1:
+        window, final = study.window(run_id), study.last("icl_window_score", [run_id])
+        if window and len(final) and final[0] < -0.1:
             low, high = (study.at("icl_window_score", run_id, tokens) for tokens in window)
-            shares.append((high - low) / final)
+            shares.append((high - low) / final[0])
     if not shares:
         return _no_window(study)
     mean, low, high = mean_interval(np.array(shares))
