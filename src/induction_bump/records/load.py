@@ -125,7 +125,7 @@ class Records:
             raise RecordsError(f"{self.path}: none of the runs {runs} is here")
         with ThreadPoolExecutor(available_cores()) as pool:  # pyarrow reads outside the interpreter's lock
             parts = list(pool.map(lambda run: run.table(table, steps, equals, columns), chosen))
-        whole = pa.concat_tables(parts, promote_options="default")  # a run edited by hand may say that nulls can be
+        whole = pa.concat_tables(parts)
         del parts  # so that each column's memory is free once pandas has it
         return whole.to_pandas(self_destruct=True)
 

@@ -92,7 +92,7 @@ def _parts(name: str, path: Path, needed: list[str], wanted: Mapping[str, list[A
                     continue
                 # threads are for runs: within a file they cost more than they bring
                 rows = file.read_row_group(group, columns=needed, use_threads=False).replace_schema_metadata(None)
-                yield validate_columns(schema, rows, str(path))
+                yield validate_columns(schema, rows, str(path)).cast(schema)  # which a foreign file may allow nulls in
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from None
 
