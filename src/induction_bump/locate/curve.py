@@ -1,0 +1,89 @@
+"""A quantity over the snapshots of a run, with what is known about its noise."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+MOST_COMPONENTS = 3
+"""Principal components of the probe's covariance that are kept. What lies beyond them is read as independent: with as
+many examples as snapshots more of them would be noise of the covariance itself."""
+
+
+@dataclass(frozen=True)
+class ProbeNoise:
+    """Covariance of a probe's mean over S snapshots: components · componentsᵀ + diag(independent)."""
+
+    components: Array
+    """S × k."""
+    independent: Array
+    """S: variances."""
+    shares: tuple[float, ...] = (1.0,)
+    """Shares of `independent` that may be right; the rest of it is then common to all snapshots, at each in proportion
+    to its standard error. More than one where only standard errors are known: the examples are the same at every
+    snapshot, so most of that error moves the curve as a whole, and how much is for the curve itself to say."""
+
+    def covariance(self, share: float = 1.0) -> Array:
+        """S × S, with this share of `independent` independent."""
+        common = np.sqrt((1 - share) * self.independent)
+        return self.components @ self.components.T + np.outer(common, common) + np.diag(share * self.independent)
+
+    @property
+    def variance(self) -> Array:
+        """S: the squared standard error of the mean at each snapshot."""
+        return (self.components**2).sum(1) + self.independent
+
+
+@dataclass(frozen=True)
+class Curve:
+    """S values of one quantity of one run."""
+
+    steps: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.int64]
+    """S, positive and rising."""
+    values: Array
+    probe: ProbeNoise
+
+    @cached_property
+    def x(self) -> Array:
+        """ln(tokens)."""
+        return np.log(self.tokens.astype(np.float64))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def part(self, keep: npt.NDArray[np.bool_]) -> "Curve":
+        """The same over fewer snapshots."""
+        probe = ProbeNoise(self.probe.components[keep], self.probe.independent[keep], self.probe.shares)
+        return Curve(self.steps[keep], self.tokens[keep], self.values[keep], probe)
+
+
+def noise_of_examples(values: Array, documents: npt.NDArray[np.integer]) -> ProbeNoise:
+    """The noise of the mean over N examples at S snapshots, from the examples themselves.
+
+    values: S × N; documents: N, by which the examples are clustered. The covariance of the mean is C/(C − 1) · E Eᵀ /
+    N², E being S × C: the sums of a document's residuals. Of it the leading components are kept and the diagonal of
+    the rest (a factor model): the raw matrix has rank C − 1, about S, and cannot be inverted to any use.
+
+    Raises ValueError for examples of fewer than two documents.
+    """
+    labels, place = np.unique(documents, return_inverse=True)
+    if len(labels) < 2:
+        raise ValueError(f"a standard error needs at least two documents, not {len(labels)}")
+    residuals = values - values.mean(1, keepdims=True)
+    sums = np.zeros((len(labels), len(values)))
+    np.add.at(sums, place, residuals.T)
+    scaled = sums.T * np.sqrt(len(labels) / (len(labels) - 1)) / values.shape[1]
+    left, sizes, _ = np.linalg.svd(scaled, full_matrices=False)
+    components = left[:, :MOST_COMPONENTS] * sizes[:MOST_COMPONENTS]
+    independent = np.maximum((scaled**2).sum(1) - (components**2).sum(1), 0.0)
+    return ProbeNoise(components, independent)
+
+
+def noise_of_stderrs(stderrs: Array) -> ProbeNoise:
+    """The noise of a mean of which only standard errors are stored, S of them; those that are missing count as 0."""
+    known = np.nan_to_num(np.asarray(stderrs, np.float64))
+    return ProbeNoise(np.zeros((len(known), 0)), known**2, (0.02, 0.2, 1.0))

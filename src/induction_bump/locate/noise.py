@@ -1,0 +1,99 @@
+"""The noise of a curve: what the probe's examples make of it, and the jitter of training.
+
+    Σ = probe + s² · exp(−|t_i − t_j| / τ)
+
+The jitter is the same for all examples and forgets itself over τ tokens: an AR(1) where snapshots are equally far from
+each other. s and τ are estimated by restricted maximum likelihood (Patterson & Thompson 1971) on a grid, which also
+says how well they are known.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from induction_bump.locate.curve import Array, Curve
+
+PHIS = (0.0, 0.3, 0.5, 0.65, 0.8, 0.9, 0.96)
+"""Correlations of the jitter over the usual (median) distance between snapshots."""
+SIZES = 10
+"""Standard deviations of the jitter that are tried."""
+_LEAST = 1e-9
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Covariance of a curve of S snapshots, as far as it is known."""
+
+    covariances: Array
+    """M × S × S: those that the residuals allow, best first."""
+    weights: Array
+    """M: how likely each is, in proportion to its restricted likelihood."""
+    phi: float
+    """Correlation of the jitter over the median distance between snapshots, of the best."""
+    jitter: float
+    """Standard deviation of the jitter of the best."""
+
+    @property
+    def covariance(self) -> Array:
+        """S × S: the best."""
+        return self.covariances[0]
+
+    @cached_property
+    def whitening(self) -> Array:
+        """S × S: W with W Σ Wᵀ = 1."""
+        return np.linalg.inv(np.linalg.cholesky(self.covariance))
+
+    def draw(self, n: int, random: np.random.Generator) -> Array:
+        """S × n: curves of noise, each of a covariance that is drawn by its weight."""
+        chosen = random.choice(len(self.weights), size=n, p=self.weights)
+        drawn = random.standard_normal((self.covariances.shape[1], n))
+        for k in np.unique(chosen):
+            of_it = chosen == k
+            drawn[:, of_it] = np.linalg.cholesky(self.covariances[k]) @ drawn[:, of_it]
+        return drawn
+
+
+def correlations(tokens: Array, phi: float) -> Array:
+    """S × S: exp(−|t_i − t_j| / τ), τ such that it is φ over the median distance between neighbours."""
+    if phi == 0:
+        return np.eye(len(tokens))
+    distances = np.abs(tokens[:, None] - tokens[None, :]) / np.median(np.diff(tokens))
+    return phi**distances
+
+
+def fit_noise(curve: Curve, design: Array) -> Noise:
+    """Noise of a curve whose mean lies in the span of a design's p columns (S × p).
+
+    Raises ValueError where there are not at least two snapshots more than columns.
+    """
+    n, p = design.shape
+    if n < p + 2:
+        raise ValueError(f"{n} snapshots are too few for the noise about {p} columns")
+    tokens = curve.tokens.astype(np.float64)
+    fitted = design @ np.linalg.lstsq(design, curve.values, rcond=None)[0]
+    scale = max(float(np.sqrt(((curve.values - fitted) ** 2).sum() / (n - p))), _LEAST)
+    sizes = np.concatenate([[1e-3], np.geomspace(0.15, 4.0, SIZES - 1)]) * scale
+    shapes = np.array([correlations(tokens, phi) for phi in PHIS])
+    candidates = [(share, phi, size) for share in curve.probe.shares for phi in range(len(PHIS)) for size in sizes]
+    probes = {share: curve.probe.covariance(share) for share in curve.probe.shares}
+    ridge = (1e-4 * scale) ** 2 * np.eye(n)
+    covariances = np.array([probes[share] + ridge + size**2 * shapes[phi] for share, phi, size in candidates])
+    likelihoods = _restricted_likelihoods(covariances, design, curve.values)
+    order = np.argsort(-likelihoods, kind="stable")
+    kept = order[likelihoods[order] > likelihoods.max() - 6.0]
+    weights = np.exp(likelihoods[kept] - likelihoods.max())
+    _, phi, size = candidates[order[0]]
+    return Noise(covariances[kept], weights / weights.sum(), PHIS[phi], float(size))
+
+
+def _restricted_likelihoods(covariances: Array, design: Array, values: Array) -> Array:
+    """ln of the restricted likelihood of each of M × S × S covariances, up to a constant."""
+    roots = np.linalg.cholesky(covariances)
+    stacked = np.column_stack([design, values])
+    whitened = np.linalg.solve(roots, np.broadcast_to(stacked, (len(roots), *stacked.shape)))
+    # the last diagonal entry of R is the norm of what the design leaves of the values
+    r = np.linalg.qr(whitened, mode="r")
+    diagonals = np.abs(np.diagonal(r, axis1=1, axis2=2))
+    log_roots = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(1)
+    return -log_roots - np.log(np.maximum(diagonals[:, :-1], 1e-300)).sum(1) - 0.5 * diagonals[:, -1] ** 2
