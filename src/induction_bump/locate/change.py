@@ -34,8 +34,6 @@ _ROUNDS = 3
 _NEAR = 16.0
 """Ramps whose D is larger are left out of the finer grids."""
 _PARAMETERS = 6
-_CURVED = 9.0
-"""By how much curved drifts, two parameters more, must lower the residual sum of squares to be believed."""
 
 
 class TooFewSnapshotsError(ValueError):
@@ -69,8 +67,8 @@ class Place:
     """Of the fitted curve at the onset."""
     value_after: float
     """And at the end."""
-    curved: bool
-    """Whether the drifts are curved."""
+    wandering: float
+    """How much the slope of the drifts wanders (`noise.Noise`)."""
     corners: tuple[float, float]
     """Roundings of the ramp at its onset and end (`ramp.SHAPES`)."""
     phi: float
@@ -113,7 +111,7 @@ def find_change(
     signed = Curve(curve.steps, curve.tokens, direction * curve.values, curve.probe)
     drift = fit_drift(signed)
     grid = _coarse(signed.x)
-    against = RampSearch(signed.x, grid, drift.noise.whitening, curved=False)
+    against = RampSearch(signed.x, grid, drift.noise.whitening)
     first = against.fit(signed.values[:, None])
     p = _p_value(signed, drift.fitted, drift.noise, against, first, draws, random)
     most_drop = _most_drop(against, first, len(curve))
@@ -124,15 +122,12 @@ def find_change(
 
 
 def _locate(curve: Curve, grid: Ramps, best: Ramps, draws: int, random: np.random.Generator) -> "_Search":
-    """Choose between straight and curved drifts, estimate the noise about the ramp, and close in on it."""
-    values = curve.values[:, None]
-    noise = _noise_about(curve, best, curved=True)
-    fits = [RampSearch(curve.x, grid, noise.whitening, curved=c).fit(values) for c in (False, True)]
-    least = [float(fit.rising().min()) for fit in fits]
-    curved = least[0] - least[1] > _CURVED
-    if np.isfinite(least[curved]):
-        best = _best(grid, fits[curved])
-    return _Search(curve, _noise_about(curve, best, curved=curved), grid, draws, random, curved=curved)
+    """Estimate the noise about the ramp, twice, and close in on it."""
+    noise = _noise_about(curve, best)
+    fit = RampSearch(curve.x, grid, noise.whitening).fit(curve.values[:, None])
+    if np.isfinite(fit.rising()).any():
+        best = _best(grid, fit)
+    return _Search(curve, _noise_about(curve, best), grid, draws, random)
 
 
 def _coarse(x: Array) -> Ramps:
@@ -166,14 +161,14 @@ def _best(grid: Ramps, fit: RampFit) -> Ramps:
     return grid.take(np.array([int(fit.rising()[:, 0].argmin())]))
 
 
-def _noise_about(curve: Curve, best: Ramps, *, curved: bool) -> Noise:
+def _noise_about(curve: Curve, best: Ramps) -> Noise:
     """Noise about one ramp, whose own place is free as well: its derivatives are columns of the design."""
-    return fit_noise(curve, _tangent_design(curve.x, best, curved=curved))
+    return fit_noise(curve, _tangent_design(curve.x, best), wanders=True)
 
 
-def _tangent_design(x: Array, best: Ramps, *, curved: bool) -> Array:
+def _tangent_design(x: Array, best: Ramps) -> Array:
     step = 0.02 * float(best.width[0])
-    design = designs(x, best, curved=curved)[0]
+    design = designs(x, best)[0]
     moved = (Ramps(best.onset + step, best.end, best.shape), Ramps(best.onset, best.end + step, best.shape))
     derivatives = [(ramp.columns(x)[0][0] - design[:, -1]) / 0.02 for ramp in moved]
     design = np.column_stack([design, *derivatives])
@@ -185,28 +180,34 @@ def _tangent_design(x: Array, best: Ramps, *, curved: bool) -> Array:
 class _Search:
     """The ramps near the best one, their fits, and what curves drawn from the best do on them."""
 
-    def __init__(
-        self, curve: Curve, noise: Noise, grid: Ramps, draws: int, random: np.random.Generator, *, curved: bool
-    ) -> None:
-        self.curve, self.noise, self.curved = curve, noise, curved
-        self.freedom = len(curve) - _PARAMETERS - 2 * curved
-        for last in [False] * _ROUNDS + [True]:
-            search = RampSearch(curve.x, grid, noise.whitening, curved=curved)
+    def __init__(self, curve: Curve, noise: Noise, grid: Ramps, draws: int, random: np.random.Generator) -> None:
+        self.curve, self.noise = curve, noise
+        for closer in range(_ROUNDS + 1):
+            search = RampSearch(curve.x, grid, noise.whitening)
             fit = search.fit(curve.values[:, None])
             rss = fit.rising()[:, 0]
-            if last:
-                break
-            grid = self._closer(grid, rss)
+            if closer < _ROUNDS:
+                grid = self._closer(grid, rss, each_shape=closer < _ROUNDS - 1)
         self.search, self.fit, self.grid = search, fit, grid
         self.best = int(rss.argmin())
-        self.distance = self._distance(rss, rss.min())
+        self.distance = rss - rss.min()
+        self.quantities = {
+            "onset": self.grid.onset,
+            "midpoint": self.grid.midpoint,
+            "end": self.grid.end,
+            "width": self.grid.width,
+        }
+        self.bins = {name: _bins(places) for name, places in self.quantities.items()}
         self._bootstrap(draws, random)
 
-    def _distance(self, rss: Array, least: Array | float) -> Array:
-        return self.freedom * np.log(rss / least)
-
-    def _closer(self, grid: Ramps, rss: Array) -> Ramps:
-        near = grid.take(np.flatnonzero(self._distance(rss, rss.min()) <= _NEAR))
+    def _closer(self, grid: Ramps, rss: Array, *, each_shape: bool) -> Ramps:
+        """A finer grid about the best; each_shape: about the best of every shape, as long as grids are coarse."""
+        # a coarse grid may miss the curve by more than noise does
+        missed = max(1.0, float(rss.min()) / (len(self.curve) - _PARAMETERS))
+        least = np.full(len(SHAPES), rss.min())
+        if each_shape:
+            least = np.array([rss[grid.shape == k].min(initial=np.inf) for k in range(len(SHAPES))])
+        near = grid.take(np.flatnonzero(rss <= least[grid.shape] + _NEAR * missed))
         x = self.curve.x
         inner = (x[_EDGE], x[-1 - _EDGE])
         axes = []
@@ -219,31 +220,26 @@ class _Search:
         return ramps_between(axes[0], axes[1], np.unique(near.shape), least)
 
     def _bootstrap(self, draws: int, random: np.random.Generator) -> None:
-        self.fitted = self._curve_of(self.best, self.curve.values, self.curve.x)
-        drawn = self.fitted[:, None] + self.noise.draw(draws, random)
-        fit = self.search.fit(drawn)
+        """Cut-offs of the profiles, over curves drawn from the ramps that the curve itself makes likely."""
+        likely = np.exp(-self.distance / 2)
+        truths = random.choice(len(self.grid), size=draws, p=likely / likely.sum())
+        x, values = self.curve.x, self.curve.values
+        curves = {int(k): self._curve_of(int(k), values, x) for k in np.unique(truths)}
+        self.drawn = np.column_stack([curves[int(k)] for k in truths]) + self.noise.draw(draws, random)
+        fit = self.search.fit(self.drawn)
         rss = fit.rising()
         least = rss.min(0)
-        self.cutoffs = {}
-        for name, places in self._quantities().items():
-            at_truth = np.abs(places - places[self.best]) <= _half_step(places)
-            self.cutoffs[name] = _quantile(self._distance(rss[at_truth].min(0), least))
-        drop = self.fit.drop[self.best, 0]
-        with np.errstate(invalid="ignore"):
-            tied = (rss + (drop - fit.drop) ** 2 / fit.drop_variance[:, None]).min(0)
-        self.cutoffs["drop"] = _quantile(self._distance(tied, least))
-        self.redrawn = drawn, rss.argmin(0)
-
-    def _quantities(self) -> dict[str, Array]:
-        return {
-            "onset": self.grid.onset,
-            "midpoint": self.grid.midpoint,
-            "end": self.grid.end,
-            "width": self.grid.width,
+        self.redrawn = rss.argmin(0)
+        self.cutoffs = {
+            name: _quantile(_least_by(bins, rss)[bins[truths], np.arange(draws)] - least)
+            for name, bins in self.bins.items()
         }
+        with np.errstate(invalid="ignore"):
+            tied = rss + (self.fit.drop[truths, 0] - fit.drop) ** 2 / fit.drop_variance[:, None]
+        self.cutoffs["drop"] = _quantile(tied.min(0) - least)
 
     def _range(self, name: str) -> Range:
-        places = self._quantities()[name]
+        places = self.quantities[name]
         inside = places[self.distance <= self.cutoffs[name]]
         step = _half_step(places)
         low, high = float(inside.min()) - step, float(inside.max()) + step
@@ -251,7 +247,7 @@ class _Search:
 
     def _drop(self) -> Range:
         rss, drop, variance = self.fit.rising()[:, 0], self.fit.drop[:, 0], self.fit.drop_variance
-        room = rss.min() * np.exp(self.cutoffs["drop"] / self.freedom) - rss
+        room = self.cutoffs["drop"] - (rss - rss.min())
         inside = room >= 0
         reach = np.sqrt(variance[inside] * room[inside])
         return Range(
@@ -262,7 +258,7 @@ class _Search:
         """The fit of one ramp to S values, at some places."""
         one, x = self.grid.take(np.array([ramp])), self.curve.x
         # places beside the snapshots, so that all share their centre
-        design = designs(np.concatenate([x, where]), one, curved=self.curved)[0]
+        design = designs(np.concatenate([x, where]), one)[0]
         design[:, 1] = np.concatenate([x, where]) - x.mean()
         seen = self.noise.whitening @ design[: len(x)]
         return design[len(x) :] @ np.linalg.lstsq(seen, self.noise.whitening @ values, rcond=None)[0]
@@ -276,10 +272,9 @@ class _Search:
         before, after, final = self._gained(self.best, self.curve.values)
         if least is None or abs(final) <= least:
             return None
-        drawn, chosen = self.redrawn
         shares = []
-        for k, ramp in enumerate(chosen):
-            low, high, last = self._gained(int(ramp), drawn[:, k])
+        for k, ramp in enumerate(self.redrawn):
+            low, high, last = self._gained(int(ramp), self.drawn[:, k])
             if last:
                 shares.append((high - low) / last)
         tails = np.quantile(shares, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -297,11 +292,11 @@ class _Search:
             share=self._share(least),
             value_before=direction * float(before),
             value_after=direction * float(after),
-            curved=self.curved,
+            wandering=self.noise.wandering,
             corners=SHAPES[int(self.grid.shape[self.best])],
             phi=self.noise.phi,
             jitter=self.noise.jitter,
-            fitted=direction * self.fitted,
+            fitted=direction * self._curve_of(self.best, self.curve.values, self.curve.x),
         )
 
 
@@ -314,9 +309,23 @@ def _spacing(steps: Array, places: Array) -> float:
 
 
 def _half_step(places: Array) -> float:
-    """Half the usual distance between the places of a grid."""
-    steps = np.diff(np.unique(np.round(places, 9)))
-    return float(np.median(steps)) / 2 if len(steps) else 0.0
+    """Half the width of the bins of a quantity."""
+    return float(np.ptp(places)) / (_FINE - 1) / 2
+
+
+def _bins(places: Array) -> np.ndarray:
+    """Which of _FINE bins, with the least and the largest at the middle of one, each ramp belongs to."""
+    step = 2 * _half_step(places)
+    return np.rint((places - places.min()) / step).astype(np.int64) if step else np.zeros(len(places), np.int64)
+
+
+def _least_by(bins: np.ndarray, rss: Array) -> Array:
+    """bins × D: the least of the rows (G × D) of each bin; infinite for an empty one."""
+    least = np.full((int(bins.max()) + 1, rss.shape[1]), np.inf)
+    order = np.argsort(bins, kind="stable")
+    present, starts = np.unique(bins[order], return_index=True)
+    least[present] = np.minimum.reduceat(rss[order], starts, axis=0)
+    return least
 
 
 def _quantile(distances: Array) -> float:

@@ -1,10 +1,11 @@
-"""The noise of a curve: what the probe's examples make of it, and the jitter of training.
+"""The noise of a curve: the probe's examples, the jitter of training, and drifts that are no straight lines.
 
-    Σ = probe + s² · exp(−|t_i − t_j| / τ)
+    Σ = probe + s² · exp(−|t_i − t_j| / τ) + κ² · K(x_i, x_j)
 
 The jitter is the same for all examples and forgets itself over τ tokens: an AR(1) where snapshots are equally far from
-each other. s and τ are estimated by restricted maximum likelihood (Patterson & Thompson 1971) on a grid, which also
-says how well they are known.
+each other. K is the covariance of an integrated random walk in x = ln(tokens), the prior of a cubic smoothing spline
+(Wahba 1978): a drift whose slope wanders. s, τ and κ are estimated by restricted maximum likelihood (Patterson &
+Thompson 1971) on a grid, which also says how well they are known.
 """
 
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from functools import cached_property
 
 import numpy as np
 
-from induction_bump.locate.curve import Array, Curve
+from induction_bump.locate.curve import Array, Curve, correlations
 
-PHIS = (0.0, 0.3, 0.5, 0.65, 0.8, 0.9, 0.96)
+PHIS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.96)
 """Correlations of the jitter over the usual (median) distance between snapshots."""
-SIZES = 10
+SIZES = 8
 """Standard deviations of the jitter that are tried."""
+WANDERING = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""κ that are tried, in units of the range of the values for a range of 1 in x."""
 _LEAST = 1e-9
 
 
@@ -33,6 +36,8 @@ class Noise:
     """Correlation of the jitter over the median distance between snapshots, of the best."""
     jitter: float
     """Standard deviation of the jitter of the best."""
+    wandering: float
+    """κ of the best, in units of the values."""
 
     @property
     def covariance(self) -> Array:
@@ -54,16 +59,16 @@ class Noise:
         return drawn
 
 
-def correlations(tokens: Array, phi: float) -> Array:
-    """S × S: exp(−|t_i − t_j| / τ), τ such that it is φ over the median distance between neighbours."""
-    if phi == 0:
-        return np.eye(len(tokens))
-    distances = np.abs(tokens[:, None] - tokens[None, :]) / np.median(np.diff(tokens))
-    return phi**distances
+def wandering(x: Array) -> Array:
+    """S × S: covariance of an integrated random walk that starts at the first of S places."""
+    from_first = x - x[0]
+    less = np.minimum(from_first[:, None], from_first[None, :])
+    more = np.maximum(from_first[:, None], from_first[None, :])
+    return less**2 * (3 * more - less) / 6
 
 
-def fit_noise(curve: Curve, design: Array) -> Noise:
-    """Noise of a curve whose mean lies in the span of a design's p columns (S × p).
+def fit_noise(curve: Curve, design: Array, *, wanders: bool) -> Noise:
+    """Noise of a curve whose mean lies in the span of a design's p columns (S × p); wanders: whether κ may be above 0.
 
     Raises ValueError where there are not at least two snapshots more than columns.
     """
@@ -73,18 +78,23 @@ def fit_noise(curve: Curve, design: Array) -> Noise:
     tokens = curve.tokens.astype(np.float64)
     fitted = design @ np.linalg.lstsq(design, curve.values, rcond=None)[0]
     scale = max(float(np.sqrt(((curve.values - fitted) ** 2).sum() / (n - p))), _LEAST)
-    sizes = np.concatenate([[1e-3], np.geomspace(0.15, 4.0, SIZES - 1)]) * scale
-    shapes = np.array([correlations(tokens, phi) for phi in PHIS])
-    candidates = [(share, phi, size) for share in curve.probe.shares for phi in range(len(PHIS)) for size in sizes]
-    probes = {share: curve.probe.covariance(share) for share in curve.probe.shares}
-    ridge = (1e-4 * scale) ** 2 * np.eye(n)
-    covariances = np.array([probes[share] + ridge + size**2 * shapes[phi] for share, phi, size in candidates])
+    kappas = np.array(WANDERING if wanders else (0.0,)) * np.ptp(curve.values) / np.ptp(curve.x) ** 1.5
+    sizes = np.concatenate([[1e-3], np.geomspace(0.1, 3.0, SIZES - 1)]) * scale
+    grid = [(s, phi, size, k) for s in curve.probe.shares for phi in PHIS for size in sizes for k in kappas]
+    parts = {
+        **{("probe", s): curve.probe.covariance(tokens, s) for s in curve.probe.shares},
+        **{("jitter", phi): correlations(tokens, phi) for phi in PHIS},
+    }
+    spline, ridge = wandering(curve.x), (1e-4 * scale) ** 2 * np.eye(n)
+    covariances = np.array(
+        [parts["probe", s] + ridge + size**2 * parts["jitter", phi] + k**2 * spline for s, phi, size, k in grid]
+    )
     likelihoods = _restricted_likelihoods(covariances, design, curve.values)
     order = np.argsort(-likelihoods, kind="stable")
     kept = order[likelihoods[order] > likelihoods.max() - 6.0]
     weights = np.exp(likelihoods[kept] - likelihoods.max())
-    _, phi, size = candidates[order[0]]
-    return Noise(covariances[kept], weights / weights.sum(), PHIS[phi], float(size))
+    _, phi, size, kappa = grid[order[0]]
+    return Noise(covariances[kept], weights / weights.sum(), phi, float(size), float(kappa))
 
 
 def _restricted_likelihoods(covariances: Array, design: Array, values: Array) -> Array:

@@ -119,18 +119,10 @@ class RampFit:
         return np.where(self.drop > 0, self.rss, np.inf)
 
 
-def designs(x: Array, ramps: Ramps, *, curved: bool) -> Array:
-    """G × S × p: constant and drift, with `curved` the curvature of both drifts, bend, and the ramp as last column.
-
-    The curvature begins at the onset, going back, and at the end, going on, with no slope there: `drop` is then read
-    from the tangents of the drifts where the ramp begins and ends.
-    """
+def designs(x: Array, ramps: Ramps) -> Array:
+    """G × S × 4: constant, drift, bend, and the ramp as last column."""
     rising, bending = ramps.columns(x)
-    columns = [np.ones_like(rising), np.broadcast_to(x - x.mean(), rising.shape)]
-    if curved:
-        columns.append(np.maximum(ramps.onset[:, None] - x, 0.0) ** 2)
-        columns.append(np.maximum(x - ramps.end[:, None], 0.0) ** 2)
-    return np.stack([*columns, bending, rising], axis=2)
+    return np.stack([np.ones_like(rising), np.broadcast_to(x - x.mean(), rising.shape), bending, rising], axis=2)
 
 
 class RampSearch:
@@ -139,11 +131,10 @@ class RampSearch:
     The residuals of D curves on all ramps are then a product of matrices for each column.
     """
 
-    def __init__(self, x: Array, ramps: Ramps, whitening: Array, *, curved: bool) -> None:
+    def __init__(self, x: Array, ramps: Ramps, whitening: Array) -> None:
         self.ramps = ramps
-        self.curved = curved
         self._whitening = whitening
-        design = designs(x, ramps, curved=curved)
+        design = designs(x, ramps)
         self._base = np.linalg.qr(whitening @ design[0, :, :2])[0]
         self._rows: list[Array] = []
         self._known = np.ones(len(ramps), np.bool_)
