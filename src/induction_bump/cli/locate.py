@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-HELP = "print the events and phase changes of a run or study, and write phase_changes.csv and .parquet there"
+HELP = "print the events and phase changes of a run or study, and write them there as CSV and Parquet"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,10 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Locate and print; returns the exit code, 2 where the records of some runs cannot be read."""
     from induction_bump.cli.lines import complain
+    from induction_bump.data.cores import available_cores
     from induction_bump.locate.run import locate
     from induction_bump.locate.summary import summarise
 
-    located = locate(arguments.path)
+    located = locate(arguments.path, processes=available_cores())
     print(located.text(), summarise(located), sep="\n\n")
     for run, error in located.unreadable:
         complain(f"{run.name}: {error}")

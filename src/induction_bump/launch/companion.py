@@ -157,7 +157,8 @@ class _Derived:
             from induction_bump.locate.run import locate
 
             if self._run.snapshots():
-                locate(self._run.path)
+                # phase changes take seconds: they wait for the end
+                locate(self._run.path, changes=not live)
         except Exception as error:
             self._warn(f"the events could not be located: {in_one_line(error)}")
         if not self._page_wanted:

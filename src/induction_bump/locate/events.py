@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import pyarrow.compute as pc
 
 from induction_bump.locate.crossing import Crossing, first_at_least
 from induction_bump.locate.formats import format_tokens
@@ -31,20 +29,12 @@ from induction_bump.locate.heads import (
     previous_token_heads,
 )
 from induction_bump.locate.options import LocateOptions
-from induction_bump.locate.plateau import Scores, first_departure
-from induction_bump.model.options import ModelOptions
+from induction_bump.locate.moments import Moment
+from induction_bump.locate.plateau import first_departure
+from induction_bump.locate.reading import NotApplicableError, Reading, finite, icl_scores, out_of_warmup
 from induction_bump.records.directory import RunDirectory
-from induction_bump.records.schema import RecordsError
 
 EVENTS = ("previous_token", "prefix_matching", "prefix_matching_strong", "copy_advantage", "icl")
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A snapshot on the axis of training."""
-
-    step: int
-    tokens: int
 
 
 @dataclass(frozen=True)
@@ -82,16 +72,12 @@ NO_SNAPSHOT = "no snapshot yet"
 """The rule of every event of a run that has measured nothing."""
 
 
-class _NotApplicableError(Exception):
-    """This run cannot have the event; the message is the reason."""
-
-
 def find_events(run: RunDirectory) -> list[Event]:
     """All events of a run, in the order of `EVENTS`, from what is committed so far.
 
     Raises RecordsError where the records, or the sections `model` and `locate` of the run's config, cannot be read.
     """
-    reading = _Reading(run)
+    reading = Reading(run)
     searches: dict[str, Callable[[], Event]] = {
         "previous_token": lambda: _previous_token(reading),
         "prefix_matching": lambda: _prefix_matching(reading, "prefix_matching", 0.0),
@@ -106,53 +92,33 @@ def find_events(run: RunDirectory) -> list[Event]:
             continue
         try:
             events.append(searches[name]())
-        except _NotApplicableError as reason:
+        except NotApplicableError as reason:
             events.append(Event(name, "not_applicable", str(reason)))
     return events
 
 
-class _Reading:
-    """What the searches read of a run, each table once."""
-
-    def __init__(self, run: RunDirectory) -> None:
-        self.run = run
-        self.model = run.typed(ModelOptions, "model")
-        self.options = run.typed(LocateOptions, "locate")
-        self.info = run.info
-        self.ended = run.status == "finished"
-        self.scalars: pd.DataFrame = run.table("scalars").to_pandas()
-        self.heads: pd.DataFrame = run.table("heads").to_pandas()
-
-    def scalar(self, name: str) -> pd.DataFrame:
-        """step, tokens and value of one scalar over the snapshots."""
-        rows = self.scalars.query("name == @name").sort_values("step")
-        if rows.empty:
-            raise _NotApplicableError(f"the records hold no {name}")
-        return rows
-
-
-def _previous_token(reading: _Reading) -> Event:
+def _previous_token(reading: Reading) -> Event:
     heads = previous_token_heads(reading.model)
     if not heads and reading.model.n_attention == 1 and counted_heads(reading.model):
-        raise _NotApplicableError("one attention layer: no later one reads its heads")
+        raise NotApplicableError("one attention layer: no later one reads its heads")
     return _best_head(reading, "previous_token", "previous_token", heads, 0.0)
 
 
-def _prefix_matching(reading: _Reading, event: str, at_least: float) -> Event:
+def _prefix_matching(reading: Reading, event: str, at_least: float) -> Event:
     return _best_head(reading, event, "prefix_matching", counted_heads(reading.model), at_least)
 
 
-def _best_head(reading: _Reading, event: str, measure: str, heads: frozenset[Head], at_least: float) -> Event:
+def _best_head(reading: Reading, event: str, measure: str, heads: frozenset[Head], at_least: float) -> Event:
     if not heads:
         clamped = reading.model.n_attention
-        raise _NotApplicableError("every head that counts has a clamp" if clamped else "no attention layer")
+        raise NotApplicableError("every head that counts has a clamp" if clamped else "no attention layer")
     options, null99 = reading.options, float(reading.scalar(f"null99/{measure}")["value"].iloc[0])
     scores = head_scores(reading.heads, measure).only(heads)
     if not scores.heads:
-        raise _NotApplicableError(f"the records hold no {measure}")
+        raise NotApplicableError(f"the records hold no {measure}")
     floor = max(options.head_floor, at_least)
     threshold = max(floor, null99 + options.null_margin)
-    best = _finite(scores.values, measure).max(1)
+    best = finite(scores.values, measure).max(1)
     crossing = first_at_least(best, threshold, options.sustain, ended=reading.ended)
     rule = (
         f"max over {_describe(heads, reading)} of {measure} ≥ {threshold:.3f} = max({floor:.2f}, null99 {null99:.3f} + "
@@ -168,13 +134,13 @@ def _best_head(reading: _Reading, event: str, measure: str, heads: frozenset[Hea
     return _event(event, rule, crossing, scores.steps, scores.tokens, best, heads=carried_by)
 
 
-def _copy_advantage(reading: _Reading) -> Event:
+def _copy_advantage(reading: Reading) -> Event:
     rows = reading.scalar("ordered_copy_advantage")
     pool = float(reading.info.probes["repeats"]["pool"])
     half = 0.5 * math.log(pool)
     options = reading.options
     threshold = min(options.copy_nats, half)
-    values = _finite(rows["value"].to_numpy(np.float64), "ordered_copy_advantage")
+    values = finite(rows["value"].to_numpy(np.float64), "ordered_copy_advantage")
     crossing = first_at_least(values, threshold, options.sustain, ended=reading.ended)
     rule = (
         f"ordered_copy_advantage ≥ {threshold:.2f} nats = min({options.copy_nats:.2f}, ½ ln {pool:.0f} = {half:.2f})"
@@ -183,20 +149,20 @@ def _copy_advantage(reading: _Reading) -> Event:
     return _event("copy_advantage", rule, crossing, rows["step"].to_numpy(), rows["tokens"].to_numpy(), values)
 
 
-def _icl(reading: _Reading) -> Event:
-    scores, steps = _icl_scores(reading)
+def _icl(reading: Reading) -> Event:
+    scores, steps = icl_scores(reading)
     options = reading.options
     try:
         found = first_departure(
             scores,
             drop=options.icl_drop,
             standard_errors=options.icl_standard_errors,
-            start=_out_of_warmup(reading),
+            start=out_of_warmup(reading),
             sustain=options.sustain,
             ended=reading.ended,
         )
     except ValueError as error:
-        raise _NotApplicableError(str(error)) from None
+        raise NotApplicableError(str(error)) from None
     means = scores.values.mean(1)
     rule = (
         f"icl_window_score at least {options.icl_drop:.2f} nat and {options.icl_standard_errors:g} paired standard "
@@ -210,46 +176,7 @@ def _icl(reading: _Reading) -> Event:
     return _event("icl", rule, found.crossing, steps, scores.tokens, means, before=before)
 
 
-def _icl_scores(reading: _Reading) -> tuple[Scores, npt.NDArray[np.int64]]:
-    """icl_window_score of every example at every snapshot that holds it, and the steps of those snapshots."""
-    table = reading.run.table("examples")
-    rows = table.filter(pc.field("name") == "icl_window_score").to_pandas()
-    if rows.empty:
-        raise _NotApplicableError("the records hold no icl_window_score per example")
-    wide = (
-        rows.pivot(index=["step", "tokens"], columns="example", values="value").sort_index().sort_index(axis="columns")
-    )
-    values = _finite(wide.to_numpy(np.float64), "icl_window_score")
-    tokens, steps = (wide.index.get_level_values(k).to_numpy(np.int64) for k in ("tokens", "step"))
-    return Scores(tokens, values, _documents(reading.run, wide.columns.to_numpy(np.int64))), steps
-
-
-def _documents(run: RunDirectory, examples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The document of each example; each its own where the run does not say."""
-    probes = run.probes()
-    if probes is None:
-        return examples
-    documents: dict[int, int] = dict(zip(*(probes.column(c).to_pylist() for c in ("example", "document")), strict=True))
-    missing = [int(example) for example in examples if int(example) not in documents]
-    if missing:
-        raise RecordsError(f"{run.path}: its probes lack example {missing[0]}, which its records have a score of")
-    return np.array([documents[int(example)] for example in examples], np.int64)
-
-
-def _out_of_warmup(reading: _Reading) -> float:
-    """Tokens at which the learning rate had come to half its peak; 0 where no training rows are kept."""
-    table = reading.run.table("training")
-    rates = table.column("learning_rate").to_numpy()
-    return float(table.column("tokens").to_numpy()[rates >= rates.max() / 2][0]) if len(rates) else 0.0
-
-
-def _finite(values: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64]:
-    if not np.isfinite(values).all():
-        raise _NotApplicableError(f"{name} is not finite at every snapshot")
-    return values
-
-
-def _describe(heads: frozenset[Head], reading: _Reading) -> str:
+def _describe(heads: frozenset[Head], reading: Reading) -> str:
     """Which heads a maximum is over, in words."""
     if heads == counted_heads(reading.model):
         return "all heads"

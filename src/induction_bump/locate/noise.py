@@ -21,6 +21,8 @@ SIZES = 8
 """Standard deviations of the jitter that are tried."""
 WANDERING = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
 """κ that are tried, in units of the range of the values for a range of 1 in x."""
+_RELUCTANCE = 2.0
+"""By how much ln(likelihood) must be larger for a drift that wanders: jitter that lasts looks much like one."""
 _LEAST = 1e-9
 
 
@@ -90,6 +92,7 @@ def fit_noise(curve: Curve, design: Array, *, wanders: bool) -> Noise:
         [parts["probe", s] + ridge + size**2 * parts["jitter", phi] + k**2 * spline for s, phi, size, k in grid]
     )
     likelihoods = _restricted_likelihoods(covariances, design, curve.values)
+    likelihoods -= _RELUCTANCE * np.array([k > 0 for *_, k in grid])
     order = np.argsort(-likelihoods, kind="stable")
     kept = order[likelihoods[order] > likelihoods.max() - 6.0]
     weights = np.exp(likelihoods[kept] - likelihoods.max())

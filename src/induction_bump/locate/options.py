@@ -1,11 +1,11 @@
-"""Thresholds of the events. They read records, so they are no part of a run's identity."""
+"""Thresholds of the events and of the phase change. They read records, so they are no part of a run's identity."""
 
 from induction_bump.options import NonNegative, PositiveFloat, Share, options
 
 
 @options
 class LocateOptions:
-    """When a quantity counts as having crossed (measures.md §6)."""
+    """When a quantity counts as having crossed or changed (measures.md §6)."""
 
     sustain: NonNegative = 2
     """Further snapshots on which a crossing must hold."""
@@ -21,3 +21,5 @@ class LocateOptions:
     """Fall of `icl_window_score` below its plateau, in nats."""
     icl_standard_errors: PositiveFloat = 4.0
     """The same fall in standard errors of the paired change."""
+    change_drop: PositiveFloat = 0.1
+    """Least drop of `icl_window_score`, in nats, that makes a phase change."""

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from induction_bump.locate.events import NO_SNAPSHOT, Event
 from induction_bump.locate.formats import format_ends, format_tokens
-from induction_bump.locate.run import Located, LocatedRun, describe_heads, describe_interval, find
+from induction_bump.locate.located import Located, LocatedRun
+from induction_bump.locate.run import find
+from induction_bump.locate.text import describe_heads, describe_interval
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _MOST_HEADS = 3

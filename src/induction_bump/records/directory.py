@@ -37,7 +37,7 @@ from induction_bump.records.tables import ROWS_PER_GROUP, read_file, read_rows
 
 _WRITTEN_BY_TRAINING = ("snapshots", "training", "tables", "checkpoints")
 _PROBES = "probes.parquet"
-_LOCATED = ("phase_changes.parquet", "phase_changes.csv")
+_LOCATED = tuple(f"{table}.{kind}" for table in ("phase_changes", "changes", "cells") for kind in ("parquet", "csv"))
 
 _OF_A_SNAPSHOT, _GATHERED = "snappy", "zstd"
 """Compression. Of a small file zstd saves nothing, and setting it up for each column doubles the time to read it."""

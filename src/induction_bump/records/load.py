@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 
 from induction_bump.data.cores import available_cores
-from induction_bump.records.derived import read_phase_changes
+from induction_bump.records.derived import LOCATED, read_located
 from induction_bump.records.directory import RunDirectory, find_runs
-from induction_bump.records.schema import PHASE_CHANGES, RecordsError
+from induction_bump.records.schema import RecordsError
 
 
 def load(path: Path | str) -> "Records":
@@ -100,11 +100,24 @@ class Records:
 
         Raises RecordsError for a damaged file.
         """
-        files = [self.path / "phase_changes.parquet"]
+        return self._located("phase_changes")
+
+    @cached_property
+    def changes(self) -> pd.DataFrame:
+        """Phase changes with the intervals of onset, midpoint, end, width and drop, found as `phase_changes` are."""
+        return self._located("changes")
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """The time of each event over the seeds of each cell, as `bump locate` wrote it for this study."""
+        return self._located("cells")
+
+    def _located(self, name: str) -> pd.DataFrame:
+        files = [self.path / f"{name}.parquet"]
         if not files[0].is_file():
-            files = [run.path / "phase_changes.parquet" for run in self.directories]
-        tables = [read_phase_changes(file) for file in files if file.is_file()]
-        return (pa.concat_tables(tables) if tables else PHASE_CHANGES.empty_table()).to_pandas()
+            files = [run.path / f"{name}.parquet" for run in self.directories]
+        tables = [read_located(file, LOCATED[name]) for file in files if file.is_file()]
+        return (pa.concat_tables(tables) if tables else LOCATED[name].empty_table()).to_pandas()
 
     def read(
         self,

@@ -80,6 +80,46 @@ PHASE_CHANGES = pa.schema(
 )
 """What `bump locate` writes: one row an event; nulls where an event was not found."""
 
+_RANGES = ("onset", "midpoint", "end", "width", "drop", "share")
+
+CHANGES = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("run", pa.string()),
+        ("event", pa.string()),
+        ("quantity", pa.string()),
+        ("verdict", pa.string()),
+        *((f"{name}{end}", pa.float64()) for name in _RANGES for end in ("", "_low", "_high")),
+        ("value_before", pa.float64()),
+        ("value_after", pa.float64()),
+        ("p", pa.float64()),
+        ("model", pa.string()),
+        ("most_drop", pa.float64()),
+        ("phi", pa.float64()),
+        ("jitter", pa.float64()),
+        ("wandering", pa.float64()),
+        ("snapshots", pa.int32()),
+        ("rule", pa.string()),
+    ]
+)
+"""What `bump locate` writes of each quantity that may have a phase change: estimates with their 90 % intervals, onset,
+midpoint and end in tokens, width as ln(end/onset); nulls where no change was found to be placed."""
+
+CELLS = pa.schema(
+    [
+        ("cell", pa.string()),
+        ("event", pa.string()),
+        ("runs", pa.int32()),
+        ("found", pa.int32()),
+        ("median", pa.float64()),
+        ("median_low", pa.float64()),
+        ("median_high", pa.float64()),
+        ("cv", pa.float64()),
+        ("rule", pa.string()),
+    ]
+)
+"""What `bump locate` writes of a study: the time of each event over the seeds of each cell, in tokens."""
+
 PROBES = pa.schema(
     [
         pa.field("example", pa.int32(), False),

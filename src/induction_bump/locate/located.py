@@ -1,0 +1,135 @@
+"""What was located in a run or a study: the objects that tables, text and summary are made from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from induction_bump.locate import tables, text
+from induction_bump.locate.cell import Cell, Sighting, cells_of, fit_cell
+from induction_bump.locate.changes import CHANGES, LocatedChange
+from induction_bump.locate.events import EVENTS, Event
+from induction_bump.model.options import ModelOptions
+from induction_bump.records.directory import RunDirectory
+from induction_bump.records.schema import RecordsError
+
+
+@dataclass(frozen=True)
+class LocatedRun:
+    """The events of one run, and its changes where they were looked for."""
+
+    run: RunDirectory
+    run_id: str
+    status: str
+    model: ModelOptions
+    tokens: int
+    """At the last snapshot."""
+    events: tuple[Event, ...]
+    changes: tuple[LocatedChange, ...] = ()
+
+    def event(self, name: str) -> Event:
+        """The event called `name`."""
+        return next(e for e in self.events if e.name == name)
+
+    def change(self, name: str) -> LocatedChange | None:
+        """The change whose event is called `name`; None where changes were not looked for."""
+        return next((c for c in self.changes if c.event == name), None)
+
+    @property
+    def phase_change_rows(self) -> Iterator[tables.Row]:
+        """Its rows of PHASE_CHANGES."""
+        yield from (tables.event_row(self.run_id, self.run.name, event) for event in self.events)
+        yield from (tables.change_event_row(self.run_id, self.run.name, change) for change in self.changes)
+
+    @property
+    def change_rows(self) -> Iterator[tables.Row]:
+        """Its rows of CHANGES."""
+        yield from (tables.change_row(self.run_id, self.run.name, change) for change in self.changes)
+
+    def sighting(self, name: str) -> Sighting | None:
+        """What the run says about the time of an event or change; None where it says nothing.
+
+        Of a change it is the interval of the midpoint. A run without it says that it was not until its last snapshot;
+        one that cannot have it, or whose change is undetermined, says nothing.
+        """
+        change = self.change(name)
+        if change is not None:
+            place = change.change and change.change.place
+            if change.found and place:
+                return Sighting(place.midpoint.low, place.midpoint.high)
+            return Sighting(self.tokens) if change.verdict == "none" and self.tokens else None
+        event = next((e for e in self.events if e.name == name), None)
+        if event is None or event.verdict == "not_applicable":
+            return None
+        if event.found:
+            low, high = event.interval
+            return Sighting(low.tokens, max(high.tokens, 1))
+        return Sighting(event.low.tokens if event.low else self.tokens) if self.tokens else None
+
+
+@dataclass(frozen=True)
+class Located:
+    """What `locate` found."""
+
+    path: Path
+    runs: tuple[LocatedRun, ...]
+    unreadable: tuple[tuple[RunDirectory, RecordsError], ...] = ()
+    """Runs of the study whose records cannot be read, with the reason; nothing is said about their events."""
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row an event or change and run, with the columns of `records.schema.PHASE_CHANGES`."""
+        return _phase_changes(self.runs).to_pandas()
+
+    @cached_property
+    def changes(self) -> pd.DataFrame:
+        """One row a change and run, with the columns of `records.schema.CHANGES`."""
+        return _changes(self.runs).to_pandas()
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The time of each event and change over the seeds of each cell that has several runs."""
+        return tuple(self._cells())
+
+    def _cells(self) -> Iterator[Cell]:
+        by_path = {run.run.path: run for run in self.runs}
+        for name, members in cells_of([run.run for run in self.runs]).items():
+            for event in (*EVENTS, *CHANGES):
+                sightings = [by_path[member.path].sighting(event) for member in members]
+                known = [s for s in sightings if s is not None]
+                if len(known) > 1:
+                    yield fit_cell(name, event, known)
+
+    def text(self) -> str:
+        """The same, to be read: a block a run, a line an event or change; then, of a study, a line a cell and event."""
+        blocks = [text.block(r.run.name, r.status, r.tokens, r.events, r.changes) for r in self.runs]
+        return "\n\n".join([*blocks, *([text.cell_block(self.cells)] if self.cells else [])])
+
+    def write(self) -> None:
+        """Write phase_changes and, where changes were looked for, changes and cells at the path; Parquet and CSV each.
+
+        For a study, each run's own rows also go to the run's directory.
+        """
+        for run in self.runs:
+            if run.run.path != self.path:
+                _write(run.run.path, (run,))
+        _write(self.path, self.runs)
+        if self.cells:
+            tables.write(self.path, "cells", tables.cells(map(tables.cell_row, self.cells)))
+
+
+def _phase_changes(runs: tuple[LocatedRun, ...]) -> pa.Table:
+    return tables.phase_changes(row for run in runs for row in run.phase_change_rows)
+
+
+def _changes(runs: tuple[LocatedRun, ...]) -> pa.Table:
+    return tables.changes(row for run in runs for row in run.change_rows)
+
+
+def _write(directory: Path, runs: tuple[LocatedRun, ...]) -> None:
+    tables.write(directory, "phase_changes", _phase_changes(runs))
+    if any(run.changes for run in runs):
+        tables.write(directory, "changes", _changes(runs))
