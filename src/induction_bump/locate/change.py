@@ -229,18 +229,19 @@ class _Search:
         """Cut-offs of the profiles, over curves drawn from the ramps that the curve itself makes likely."""
         likely = np.exp(-self.distance / 2)
         truths = random.choice(len(self.grid), size=draws, p=likely / likely.sum())
-        x, values = self.curve.x, self.curve.values
-        curves = {int(k): self._curve_of(int(k), values, x) for k in np.unique(truths)}
-        self.drawn = np.column_stack([curves[int(k)] for k in truths]) + self.noise.draw(draws, random)
-        fit = self.search.fit(self.drawn)
+        self.truths = truths
+        curves = {int(k): self._ramp_at(int(k), self.curve.x) for k in np.unique(truths)}
+        drawn = np.column_stack([curves[int(k)] for k in truths]) + self.noise.draw(draws, random)
+        fit = self.search.fit(drawn)
         rss = fit.rising()
+        # a curve on which no ramp rises says nothing
+        rss = np.where(np.isfinite(rss.min(0)), rss, np.nan)
         least = rss.min(0)
-        self.redrawn = rss.argmin(0)
         self.cutoffs = {
             name: _quantile(_least_by(bins, rss)[bins[truths], np.arange(draws)] - least)
             for name, bins in self.bins.items()
         }
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # infinite where a ramp is not seen
             tied = rss + (self.fit.drop[truths, 0] - fit.drop) ** 2 / fit.drop_variance[:, None]
         self.cutoffs["drop"] = _quantile(tied.min(0) - least)
 
@@ -260,35 +261,38 @@ class _Search:
             float(drop[self.best]), float((drop[inside] - reach).min()), float((drop[inside] + reach).max())
         )
 
-    def _curve_of(self, ramp: int, values: Array, where: Array) -> Array:
-        """The fit of one ramp to S values, at some places."""
+    def _ramp_at(self, ramp: int, where: Array) -> Array:
+        """The ramp itself as it fits the curve, at some places."""
         one, x = self.grid.take(np.array([ramp])), self.curve.x
         # places beside the snapshots, so that all share their centre
         design = designs(np.concatenate([x, where]), one)[0]
         design[:, 1] = np.concatenate([x, where]) - x.mean()
         seen = self.noise.whitening @ design[: len(x)]
-        return design[len(x) :] @ np.linalg.lstsq(seen, self.noise.whitening @ values, rcond=None)[0]
+        return design[len(x) :] @ np.linalg.lstsq(seen, self.noise.whitening @ self.curve.values, rcond=None)[0]
 
-    def _gained(self, ramp: int, values: Array) -> Array:
+    def _fitted(self, ramp: int, where: Array) -> Array:
+        """The same with the wandering of its drifts, and as this probe has it: the curve without jitter."""
+        x = self.curve.x
+        departed = self.noise.lasted(self.curve.values - self._ramp_at(ramp, x))
+        return self._ramp_at(ramp, where) + np.interp(where, x, departed)
+
+    def _gained(self, ramp: int) -> Array:
         """Fitted values at onset, end and the last snapshot."""
-        where = np.array([self.grid.onset[ramp], self.grid.end[ramp], self.curve.x[-1]])
-        return self._curve_of(ramp, values, where)
+        return self._fitted(ramp, np.array([self.grid.onset[ramp], self.grid.end[ramp], self.curve.x[-1]]))
 
     def _share(self, least: float | None) -> Range | None:
-        before, after, final = self._gained(self.best, self.curve.values)
+        """The share of the last value, with its interval over the ramps that the curve makes likely."""
+        final = self._gained(self.best)[2]
         if least is None or abs(final) <= least:
             return None
-        shares = []
-        for k, ramp in enumerate(self.redrawn):
-            low, high, last = self._gained(int(ramp), self.drawn[:, k])
-            if last:
-                shares.append((high - low) / last)
-        tails = np.quantile(shares, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return Range(float((after - before) / final), float(tails[0]), float(tails[1]))
+        gained = {int(ramp): self._gained(int(ramp)) for ramp in {self.best, *self.truths.tolist()}}
+        shares = {ramp: float((after - before) / last) for ramp, (before, after, last) in gained.items()}
+        tails = np.quantile([shares[int(k)] for k in self.truths], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return Range(shares[self.best], float(tails[0]), float(tails[1]))
 
     def described(self, direction: int, least: float | None) -> Place:
         """What was found; see `find_change`."""
-        before, after, _ = self._gained(self.best, self.curve.values)
+        before, after, _ = self._gained(self.best)
         return Place(
             onset=_in_tokens(self._range("onset")),
             midpoint=_in_tokens(self._range("midpoint")),
@@ -302,7 +306,7 @@ class _Search:
             corners=SHAPES[int(self.grid.shape[self.best])],
             phi=self.noise.phi,
             jitter=self.noise.jitter,
-            fitted=direction * self._curve_of(self.best, self.curve.values, self.curve.x),
+            fitted=direction * self._fitted(self.best, self.curve.x),
         )
 
 

@@ -40,6 +40,8 @@ class Noise:
     """Standard deviation of the jitter of the best."""
     wandering: float
     """κ of the best, in units of the values."""
+    lasting: Array
+    """S × S: the covariance of the best without its jitter: the wandering, and this probe's own departure."""
 
     @property
     def covariance(self) -> Array:
@@ -50,6 +52,10 @@ class Noise:
     def whitening(self) -> Array:
         """S × S: W with W Σ Wᵀ = 1."""
         return np.linalg.inv(np.linalg.cholesky(self.covariance))
+
+    def lasted(self, residuals: Array) -> Array:
+        """S: what of S residuals is most likely not jitter (the best linear predictor)."""
+        return self.lasting @ (self.whitening.T @ (self.whitening @ residuals))
 
     def draw(self, n: int, random: np.random.Generator) -> Array:
         """S × n: curves of noise, each of a covariance that is drawn by its weight."""
@@ -97,7 +103,8 @@ def fit_noise(curve: Curve, design: Array, *, wanders: bool) -> Noise:
     kept = order[likelihoods[order] > likelihoods.max() - 6.0]
     weights = np.exp(likelihoods[kept] - likelihoods.max())
     _, phi, size, kappa = grid[order[0]]
-    return Noise(covariances[kept], weights / weights.sum(), phi, float(size), float(kappa))
+    lasting = covariances[order[0]] - size**2 * parts["jitter", phi]
+    return Noise(covariances[kept], weights / weights.sum(), phi, float(size), float(kappa), lasting)
 
 
 def _restricted_likelihoods(covariances: Array, design: Array, values: Array) -> Array:
