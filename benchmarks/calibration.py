@@ -2,9 +2,10 @@
 
     python -m benchmarks.calibration --out docs/locating
 
-draws curves of every setting (calibration_settings.py), locates them as `bump locate` does, marks them by today's rules
-(todays_rules.py), and writes `changes.csv`, a line a setting and method, and `nulls.csv`, a line a null and method. What
-was found of each curve is kept in --curves, one file a setting, and not drawn again: a run that was cut off goes on.
+draws curves of every setting (calibration_settings.py), locates them as `bump locate` does, marks them by today's
+rules (todays_rules.py), and writes `changes.csv`, a line a setting and method, and `nulls.csv`, a line a null and method.
+What was found of each curve is kept in --curves, one file a setting, and not drawn again: a run that was cut off goes
+on.
 """
 
 import argparse
@@ -98,7 +99,9 @@ def change_table(rows: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for (name, method), found in rows.groupby(["setting", "method"], sort=False):
         setting = SETTINGS[str(name)]
-        lines.append({"setting": name, "kind": "between" if name in BETWEEN else "change", **_line(method, found, setting)})
+        lines.append(
+            {"setting": name, "kind": "between" if name in BETWEEN else "change", **_line(method, found, setting)}
+        )
     return pd.DataFrame(lines)
 
 

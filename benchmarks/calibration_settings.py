@@ -44,9 +44,13 @@ _NULLS = {
     "late gain": lambda u: -0.2 * 0.3 * np.logaddexp(0, (u - 2) / 0.3),
     "early transient": lambda u: 0.1 * np.exp(-3 * u),
 }
-"""Drifts over u = ln(tokens / first tokens). `late gain` is what one layer does: nothing, then a slow gain that lasts."""
+"""Drifts over u = ln(tokens / first tokens). `late gain` is what one layer does: nothing, then a slow gain for good."""
 
-NULLS = {f"{name}, {noise}": MIDDLE.but(drift=drift, **values) for name, drift in _NULLS.items() for noise, values in {
-    "phi 0.6": {"jitter": 0.01, "phi": 0.6},
-    "phi 0.9": {"jitter": 0.03, "phi": 0.9},
-}.items()}
+NULLS = {
+    f"{name}, {noise}": MIDDLE.but(drift=drift, **values)
+    for name, drift in _NULLS.items()
+    for noise, values in {
+        "phi 0.6": {"jitter": 0.01, "phi": 0.6},
+        "phi 0.9": {"jitter": 0.03, "phi": 0.9},
+    }.items()
+}

@@ -22,7 +22,7 @@ def steepest_step(x: Array, y: Array) -> Marked:
 
 
 def threshold(x: Array, y: Array) -> Marked:
-    """From where it is LEAST_DROP below its first values for three snapshots, to where it stays within that of its end."""
+    """From where it is LEAST_DROP below its first values for three snapshots, to where it is that near its end."""
     below = y <= y[:_FIRST].mean() - LEAST_DROP
     held = np.flatnonzero(below[:-2] & below[1:-1] & below[2:])
     if not held.size:

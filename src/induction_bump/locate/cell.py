@@ -62,7 +62,9 @@ def fit_cell(cell: str, event: str, sightings: Sequence[Sighting]) -> Cell:
     """Median and spread of the time of a change, from one sighting a run."""
     n, found = len(sightings), sum(s.found for s in sightings)
     if found < LEAST_FOUND:
-        return Cell(cell, event, n, found, rule=f"{found} of {n} runs have it; {LEAST_FOUND} are the least for a spread")
+        return Cell(
+            cell, event, n, found, rule=f"{found} of {n} runs have it; {LEAST_FOUND} are the least for a spread"
+        )
     times = _LogNormalTimes(sightings)
     censored = f", {n - found} right-censored at their ends" if found < n else ""
     rule = f"log-normal over {n} seeds, {found} with the change between two snapshots{censored}"
@@ -114,7 +116,12 @@ def cells_of(runs: Sequence[RunDirectory]) -> dict[str, list[RunDirectory]]:
     """The runs of a study by cell, each named by the config values in which it differs from other cells."""
     configs = {run.path: _science(run) for run in runs}
     varied = sorted(
-        {key for values in configs.values() for key in values if len({json.dumps(c.get(key)) for c in configs.values()}) > 1}
+        {
+            key
+            for values in configs.values()
+            for key in values
+            if len({json.dumps(c.get(key)) for c in configs.values()}) > 1
+        }
     )
     cells: dict[str, list[RunDirectory]] = {}
     for run in runs:

@@ -33,7 +33,8 @@ _EDGE = 2
 """Snapshots before the earliest onset and after the latest end, less one: where less is seen, a drift is not known."""
 _COARSE = 26
 _FINE = 24
-_ROUNDS = 3
+_ROUNDS = (True, True, False)
+"""Grids that close in: whether about the best of every shape, or about the best of all."""
 _NEAR = 16.0
 """Ramps whose D is larger are left out of the finer grids."""
 _PARAMETERS = 6
@@ -92,7 +93,7 @@ class Change:
     """The drift that it was held against."""
     most_drop: float
     """Upper bound of the drop of any ramp no wider than ABRUPT, were the curve a drift: what could be hidden in it. Of
-    ramps that leave half their width of drift to be seen on either side; others cannot be told from drifts that bend."""
+    ramps that leave half their width of drift to be seen on either side; others are like drifts that bend."""
     n: int
     """Snapshots."""
     place: Place | None
@@ -114,7 +115,7 @@ def find_change(
         raise TooFewSnapshotsError("the same value at every snapshot")
     signed = Curve(curve.steps, curve.tokens, direction * curve.values, curve.probe)
     drift = fit_drift(signed)
-    grid = _coarse(signed.x)
+    grid = coarse_ramps(signed.x)
     against = RampSearch(signed.x, grid, drift.noise.whitening)
     first = against.fit(signed.values[:, None])
     p = _p_value(signed, drift.fitted, drift.noise, against, first, draws, random)
@@ -134,7 +135,8 @@ def _locate(curve: Curve, grid: Ramps, best: Ramps, draws: int, random: np.rando
     return _Search(curve, _noise_about(curve, best), grid, draws, random)
 
 
-def _coarse(x: Array) -> Ramps:
+def coarse_ramps(x: Array) -> Ramps:
+    """Ramps between places spread over S snapshots, of every shape: the first grid."""
     places = np.interp(np.linspace(_EDGE, len(x) - 1 - _EDGE, _COARSE), np.arange(len(x)), x)
     return ramps_between(places, places, np.arange(len(SHAPES)), float(np.diff(places).min()) / 2)
 
@@ -188,13 +190,12 @@ class _Search:
 
     def __init__(self, curve: Curve, noise: Noise, grid: Ramps, draws: int, random: np.random.Generator) -> None:
         self.curve, self.noise = curve, noise
-        for closer in range(_ROUNDS + 1):
-            search = RampSearch(curve.x, grid, noise.whitening)
-            fit = search.fit(curve.values[:, None])
-            rss = fit.rising()[:, 0]
-            if closer < _ROUNDS:
-                grid = self._closer(grid, rss, each_shape=closer < _ROUNDS - 1)
-        self.search, self.fit, self.grid = search, fit, grid
+        for each_shape in _ROUNDS:
+            grid = self._closer(grid, self._rss_on(grid), each_shape=each_shape)
+        self.grid = grid
+        self.search = RampSearch(curve.x, grid, noise.whitening)
+        self.fit = self.search.fit(curve.values[:, None])
+        rss = self.fit.rising()[:, 0]
         self.best = int(rss.argmin())
         self.distance = rss - rss.min()
         self.quantities = {
@@ -205,6 +206,10 @@ class _Search:
         }
         self.bins = {name: _bins(places) for name, places in self.quantities.items()}
         self._bootstrap(draws, random)
+
+    def _rss_on(self, grid: Ramps) -> Array:
+        search = RampSearch(self.curve.x, grid, self.noise.whitening)
+        return search.fit(self.curve.values[:, None]).rising()[:, 0]
 
     def _closer(self, grid: Ramps, rss: Array, *, each_shape: bool) -> Ramps:
         """A finer grid about the best; each_shape: about the best of every shape, as long as grids are coarse."""
@@ -257,9 +262,7 @@ class _Search:
         room = self.cutoffs["drop"] - (rss - rss.min())
         inside = room >= 0
         reach = np.sqrt(variance[inside] * room[inside])
-        return Range(
-            float(drop[self.best]), float((drop[inside] - reach).min()), float((drop[inside] + reach).max())
-        )
+        return Range(float(drop[self.best]), float((drop[inside] - reach).min()), float((drop[inside] + reach).max()))
 
     def _ramp_at(self, ramp: int, where: Array) -> Array:
         """The ramp itself as it fits the curve, at some places."""

@@ -28,8 +28,8 @@ from induction_bump.locate.heads import (
     head_scores,
     previous_token_heads,
 )
-from induction_bump.locate.options import LocateOptions
 from induction_bump.locate.moments import Moment
+from induction_bump.locate.options import LocateOptions
 from induction_bump.locate.plateau import first_departure
 from induction_bump.locate.reading import NotApplicableError, Reading, finite, icl_scores, out_of_warmup
 from induction_bump.records.directory import RunDirectory

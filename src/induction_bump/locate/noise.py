@@ -51,7 +51,7 @@ class Noise:
     @cached_property
     def whitening(self) -> Array:
         """S × S: W with W Σ Wᵀ = 1."""
-        return np.linalg.inv(np.linalg.cholesky(self.covariance))
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(self.covariance)), np.float64)
 
     def lasted(self, residuals: Array) -> Array:
         """S: what of S residuals is most likely not jitter (the best linear predictor)."""

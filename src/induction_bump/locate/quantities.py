@@ -3,8 +3,8 @@
 | change | quantity | noise of the probe | direction | least drop |
 |---|---|---|---|---|
 | `icl_change` | `icl_window_score` | from its examples, by document | falls | `change_drop` nats |
-| `copy_advantage_change` | `ordered_copy_advantage` | its standard errors | rises | threshold of the event |
-| `prefix_matching_change` | prefix matching of the head that is best at the end | its standard errors | rises | `head_floor` |
+| `copy_advantage_change` | `ordered_copy_advantage` | its standard errors | rises | that of the event |
+| `prefix_matching_change` | `prefix_matching`, best head at the end | its standard errors | rises | `head_floor` |
 
 Step 0 is left out, and all before the learning rate has come to half its peak: there the model learns how frequent
 tokens are.

@@ -156,8 +156,9 @@ class RampSearch:
         y = self._whitening @ values
         y = y - self._base @ (self._base.T @ y)
         rss = np.repeat((y**2).sum(0)[None, :], len(self.ramps), axis=0)
+        along = np.zeros_like(rss)
         for row in self._rows:
-            along = row @ y
+            along = row @ y  # the last is that of the ramp
             rss -= along**2
         size = np.where(self._known, self._size, 1.0)
         rss[~self._known] = np.inf

@@ -67,7 +67,9 @@ def scores_of(reading: Reading, table: pa.Table, column: str, name: str) -> tupl
     rows = table.to_pandas()
     if rows.empty:
         raise NotApplicableError(f"the records hold no {name} per example")
-    wide = rows.pivot(index=["step", "tokens"], columns="example", values=column).sort_index().sort_index(axis="columns")
+    wide = (
+        rows.pivot(index=["step", "tokens"], columns="example", values=column).sort_index().sort_index(axis="columns")
+    )
     values = finite(wide.to_numpy(np.float64), name)
     tokens, steps = (wide.index.get_level_values(k).to_numpy(np.int64) for k in ("tokens", "step"))
     return Scores(tokens, values, documents(reading.run, wide.columns.to_numpy(np.int64))), steps

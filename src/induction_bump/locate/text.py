@@ -12,9 +12,7 @@ _MOST_HEADS = 4
 """Heads named in the text; the rest are counted."""
 
 
-def block(
-    name: str, status: str, tokens: int, events: Sequence[Event], changes: Sequence[LocatedChange]
-) -> str:
+def block(name: str, status: str, tokens: int, events: Sequence[Event], changes: Sequence[LocatedChange]) -> str:
     """A run: a line an event, then a line a change with the rule that decided it."""
     head = f"{name} ({status}, {format_tokens(tokens, 3)} tokens)"
     lines = aligned([("event", "verdict", "tokens", "value", "heads"), *(_event_line(e) for e in events)])

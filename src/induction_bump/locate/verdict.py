@@ -3,7 +3,6 @@
 from typing import Literal
 
 from induction_bump.locate.change import ABRUPT, LEVEL, Change, Range
-from induction_bump.locate.formats import format_interval
 
 Verdict = Literal["abrupt", "gradual", "none", "undetermined", "not_applicable"]
 """What is known about a change:
@@ -57,14 +56,6 @@ def _bounds(interval: Range) -> str:
 
 
 def _article(drift: str) -> str:
-    return {"cubic": "a cubic drift", "bend": "a drift that bends"}.get(drift, f"a {drift}")
-
-
-def describe_place(change: Change) -> str:
-    """Onset to end with the interval of the midpoint: `3.11M–3.58M, midpoint 3.32M–3.35M`; a dash where there is none."""
-    place = change.place
-    if place is None:
-        return "–"
-    middle = format_interval(place.midpoint.low, place.midpoint.high)
-    return f"{format_interval(place.onset.value, place.end.value)}, midpoint {middle}"
-
+    return {"cubic": "a cubic drift", "bend": "a drift that bends", "surrogate drift": "surrogates"}.get(
+        drift, f"a {drift}"
+    )

@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 
 from induction_bump.records.schema import CELLS, CHANGES, PHASE_CHANGES, RecordsError
 
-
 LOCATED = {"phase_changes": PHASE_CHANGES, "changes": CHANGES, "cells": CELLS}
 """Tables that `bump locate` writes, by the name of their files."""
 

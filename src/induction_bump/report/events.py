@@ -19,6 +19,10 @@ NAMES = {
     "prefix_matching_strong": ("Strong prefix matching", "strong match"),
     "copy_advantage": ("Ordered copying", "copying"),
     "icl": ("In-context learning", "ICL"),
+    "icl_change": ("Phase change of in-context learning", "ICL change"),
+    "copy_advantage_change": ("Phase change of ordered copying", "copying change"),
+    "prefix_matching_change": ("Phase change of the best head", "head change"),
+    "loss_bump": ("Loss bump", "loss bump"),
 }
 """Title and label of each event; others are shown by their own names."""
 
