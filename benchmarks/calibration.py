@@ -3,9 +3,9 @@
     python -m benchmarks.calibration --out docs/locating
 
 draws curves of every setting (calibration_settings.py), locates them as `bump locate` does, marks them by today's
-rules (todays_rules.py), and writes `changes.csv`, a line a setting and method, and `nulls.csv`, a line a null and method.
-What was found of each curve is kept in --curves, one file a setting, and not drawn again: a run that was cut off goes
-on.
+rules (todays_rules.py), and writes `changes.csv`, a line a setting and method, and `nulls.csv`, a line a null and
+method. What was found of each curve is kept in --curves, one file a setting, and not drawn again: a run that was cut
+off goes on.
 """
 
 import argparse

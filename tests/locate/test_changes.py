@@ -1,0 +1,100 @@
+"""The phase changes of a run, read from its records, written and printed."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from induction_bump.locate.further import principal_components, surrogate_ratios
+from induction_bump.locate.run import Located, find, locate
+from induction_bump.locate.summary import summarise
+from induction_bump.records.load import load
+from induction_bump.records.schema import CELLS, CHANGES
+from tests.records.make import make_run
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    for seed in range(3):
+        make_run(root, name="two-layer", bump_at=0.3e6 * (1 + 0.05 * seed), seed=seed, snapshots=60)
+    make_run(root, name="one-layer", sublayers="s", bump_at=None, seed=9, snapshots=60)
+    return root / "study"
+
+
+@pytest.fixture(scope="module")
+def located(study: Path) -> Located:
+    return locate(study)
+
+
+def of(located: Located, model: str) -> pd.DataFrame:
+    table = located.table.assign(model=located.table.run.str.rsplit("-", n=1).str[0])
+    return table[table.model == model].set_index("event")
+
+
+def test_a_run_with_a_bump_has_all_changes_and_one_without_has_none(located: Located):
+    assert of(located, "two-layer").loc[["icl_change", "copy_advantage_change", "prefix_matching_change"]].found.all()
+    assert not of(located, "one-layer").loc[["icl_change", "copy_advantage_change", "loss_bump"]].found.any()
+
+
+def test_a_change_lies_between_its_snapshots_with_the_interval_of_its_midpoint(located: Located):
+    rows = of(located, "two-layer").loc[["icl_change", "copy_advantage_change", "prefix_matching_change"]]
+    assert (rows.tokens_low < rows.tokens_estimate).all()
+    assert (rows.tokens_estimate < rows.tokens_high).all()
+    assert ((rows.ci_low <= rows.tokens_estimate) & (rows.tokens_estimate <= rows.ci_high)).all()
+    assert rows.verdict.isin(["abrupt", "gradual"]).all()
+    assert (rows.rule.str.contains("ln 3 = 1.10")).all()
+
+
+def test_the_tables_are_written_and_read_back(study: Path, located: Located):
+    assert pq.read_schema(study / "changes.parquet").equals(CHANGES)
+    assert pq.read_schema(study / "cells.parquet").equals(CELLS)
+    records = load(study)
+    pd.testing.assert_frame_equal(records.changes, located.changes)
+    cells = records.cells.set_index(["cell", "event"])
+    assert cells.loc[("model.sublayers=ss", "icl_change")].found == 3
+    own = load(located.runs[0].run.path).changes
+    assert own.run.unique().tolist() == [located.runs[0].run.name]
+    assert (study / "changes.csv").is_file()
+
+
+def test_locating_again_gives_the_same_tables(study: Path, located: Located):
+    pd.testing.assert_frame_equal(find(study, changes=True).changes, located.changes)
+
+
+def test_several_processes_give_what_one_gives(study: Path, located: Located):
+    pd.testing.assert_frame_equal(find(study, changes=True, processes=2).changes, located.changes)
+
+
+def test_a_change_comes_before_its_cell_in_the_text(located: Located):
+    text = located.text()
+    assert text.index("icl_change") < text.index("Over seeds")
+    assert "median over seeds" in text
+    assert "abrupt" in summarise(located) or "gradual" in summarise(located)
+
+
+def test_a_run_of_few_snapshots_says_so(tmp_path: Path):
+    table = locate(make_run(tmp_path, snapshots=6)).table.set_index("event")
+    assert table.loc["icl_change"].verdict == "not_applicable"
+    assert "12 are the least" in table.loc["icl_change"].rule
+
+
+def test_events_alone_leave_no_changes(tmp_path: Path):
+    run = make_run(tmp_path, snapshots=12)
+    locate(run, changes=False)
+    assert not (run / "changes.parquet").exists()
+
+
+def test_components_of_a_random_walk_turn_corners_as_often_as_their_surrogates():
+    random = np.random.default_rng(0)
+    x = np.log(np.linspace(2e5, 5e6, 40))
+    from induction_bump.locate.further import corner_ratios
+
+    p = []
+    for _ in range(20):
+        walk = np.cumsum(random.standard_normal((40, 64)), axis=0)
+        seen = corner_ratios(x, principal_components(walk)).max()
+        p.append((surrogate_ratios(walk, x, random, draws=39) >= seen).mean())
+    assert 0.3 < np.mean(p) < 0.7
