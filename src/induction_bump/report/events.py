@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from induction_bump.locate.formats import format_ends, format_interval
-from induction_bump.records.derived import read_phase_changes
+from induction_bump.records.derived import read_located, read_phase_changes
 from induction_bump.records.directory import RunDirectory
+from induction_bump.records.schema import CELLS
 from induction_bump.report.contents import RunContents
+
+UNMARKED = ("loss_bump", "icl_further", "positions_further", "components_further")
+"""Changes that are told in the table but not drawn into the figures: some are as wide as a figure."""
 
 State = Literal["found", "at_start", "open", "not_found", "not_applicable"]
 Tone = Literal["found", "none", "waiting", "failed"]
@@ -35,6 +39,9 @@ class Event:
     found: bool
     tokens_low: int | None
     tokens_high: int | None
+    ci_low: float | None
+    """The 90 % interval of a phase change's midpoint; of an event the same as its tokens."""
+    ci_high: float | None
     value_before: float | None
     value_after: float | None
     verdict: str | None
@@ -62,9 +69,12 @@ class Event:
 
     @property
     def when(self) -> str:
-        """The interval, or why there is none."""
+        """The interval, or why there is none; of a phase change with the verdict."""
         if self.state == "found":
-            return format_interval(self.tokens_low or 0, self.tokens_high or 0)
+            interval = format_interval(self.tokens_low or 0, self.tokens_high or 0)
+            return f"{interval}, {self.verdict}" if self.verdict in ("abrupt", "gradual") else interval
+        if self.verdict in ("none", "undetermined"):
+            return self.verdict
         if self.state == "open":
             return "open" if self.tokens_low is None else f"open, not by {tokens_text(self.tokens_low)}"
         return {"at_start": "before training", "not_applicable": "not applicable"}.get(self.state, "not found")
@@ -116,6 +126,8 @@ def _event(row: dict[str, Any]) -> Event:
         found=bool(row["found"]),
         tokens_low=row["tokens_low"],
         tokens_high=row["tokens_high"],
+        ci_low=row["ci_low"],
+        ci_high=row["ci_high"],
         value_before=row["value_before"],
         value_after=row["value_after"],
         verdict=row["verdict"],
@@ -146,7 +158,9 @@ def headline(run: RunContents, events: Sequence[Event] | None) -> Headline:
         low, high = format_ends(*found)
         heads = induction_heads(run)
         named = f"; {'heads' if len(heads) > 1 else 'head'} {', '.join(heads)}" if heads else ""
-        return Headline(f"Induction bump located between {low} and {high} tokens{named}", "found")
+        return Headline(
+            f"Induction bump located between {low} and {high} tokens{named}{_phase_change(events)}", "found"
+        )
     if events is None:
         state = "In progress" if run.going else "Not located yet"
         return Headline(f"{state}: the events have not been computed", "waiting")
@@ -154,6 +168,20 @@ def headline(run: RunContents, events: Sequence[Event] | None) -> Headline:
         return Headline("No induction bump so far", "waiting")
     why = "" if run.n_attention else ": the model has no attention layer"
     return Headline(f"No induction bump found{why}", "none")
+
+
+def _phase_change(events: Sequence[Event] | None) -> str:
+    """The verdict on in-context learning and the 90 % interval of its midpoint, where it was found."""
+    change = next((event for event in events or () if event.name == "icl_change" and event.found), None)
+    if change is None or change.ci_low is None or change.ci_high is None:
+        return ""
+    return f"; {change.verdict} change, midpoint {format_interval(change.ci_low, change.ci_high)}"
+
+
+def read_cells(path: Path) -> list[dict[str, Any]]:
+    """Rows of a study's `cells.parquet`; none where it was not located. Raises RecordsError for another layout."""
+    file = path / "cells.parquet"
+    return read_located(file, CELLS).to_pylist() if file.is_file() else []
 
 
 def study_headline(located: Sequence[Sequence[Event] | None]) -> Headline:

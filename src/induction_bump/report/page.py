@@ -69,7 +69,7 @@ def _run_page(directory: RunDirectory) -> dict[str, Any]:
     marks = [
         {"label": event.label, "title": event.title, "low": event.tokens_low or 0, "high": event.tokens_high}
         for event in found or ()
-        if event.state == "found"
+        if event.state == "found" and event.name not in located.UNMARKED
     ]
     facts = (
         f'<dl class="tiles">{markup.tiles(run)}</dl>'
@@ -120,7 +120,8 @@ def _study_page(path: Path, directories: list[RunDirectory], unreadable: Unreada
         "heading": escape(name),
         "headline": markup.headline(located.study_headline(found)),
         "state": markup.study_progress(runs, _now()),
-        "facts": f'<section class="card table"><h2>Runs and events</h2>{table}</section>',
+        "facts": f'<section class="card table"><h2>Runs and events</h2>{table}</section>'
+        + markup.cells(located.read_cells(path)),
         "figures": study_figures(runs, found),
         "further": _linking(path, [run.directory for run in runs]),
         "going": any(run.going for run in runs),
