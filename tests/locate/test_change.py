@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated_curves import Setting, draw, truth
-from induction_bump.locate.change import ABRUPT, Change, Place, TooFewSnapshotsError, find_change
+from induction_bump.locate.change import ABRUPT, Change, TooFewSnapshotsError, find_change
 from induction_bump.locate.curve import Curve, noise_of_examples, noise_of_stderrs
+from induction_bump.locate.placing import Place
 from induction_bump.locate.verdict import judge
 
 MIDDLE = Setting()

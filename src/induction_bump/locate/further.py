@@ -20,12 +20,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from induction_bump.locate.change import DRAWS, LEAST_SNAPSHOTS, LEVEL, coarse_ramps, find_change
+from induction_bump.locate.change import DRAWS, LEAST_SNAPSHOTS, LEVEL, find_change
 from induction_bump.locate.curve import Array, Curve, ProbeNoise, noise_of_stderrs
 from induction_bump.locate.drift import DriftSearch, polynomial
 from induction_bump.locate.outcome import LocatedChange, judged, random_of
 from induction_bump.locate.quantities import Quantity, icl
-from induction_bump.locate.ramp import RampSearch
+from induction_bump.locate.ramp import RampSearch, coarse_ramps
 from induction_bump.locate.reading import NotApplicableError, Reading, out_of_warmup, scores_of
 
 FURTHER = ("icl_further", "positions_further", "components_further")

@@ -20,6 +20,11 @@ ROUNDINGS = (0.0, 0.12, 0.6)
 SHAPES = tuple((onset, end) for onset in ROUNDINGS for end in ROUNDINGS)
 """Roundings of a ramp's two corners."""
 
+EDGE = 2
+"""Snapshots before the earliest onset and after the latest end, less one: where less is seen, a drift is not known."""
+_COARSE = 26
+"""Onsets, and ends, on the first grid."""
+
 _Z = np.linspace(-5.0, 6.0, 4401)
 _STEP = float(_Z[1] - _Z[0])
 
@@ -103,6 +108,12 @@ def ramps_between(onsets: Array, ends: Array, shapes: np.ndarray, least: float) 
     return Ramps(onset[keep], end[keep], shape[keep].astype(np.int64))
 
 
+def coarse_ramps(x: Array) -> Ramps:
+    """Ramps between places spread over S snapshots, of every shape: the first grid."""
+    places = np.interp(np.linspace(EDGE, len(x) - 1 - EDGE, _COARSE), np.arange(len(x)), x)
+    return ramps_between(places, places, np.arange(len(SHAPES)), float(np.diff(places).min()) / 2)
+
+
 @dataclass(frozen=True)
 class RampFit:
     """Generalised least squares of D curves on each of G ramps."""
@@ -117,6 +128,10 @@ class RampFit:
     def rising(self) -> Array:
         """`rss`, infinite where the drop has the wrong sign: what is searched for its least."""
         return np.where(self.drop > 0, self.rss, np.inf)
+
+    def best(self, ramps: Ramps) -> Ramps:
+        """The one of G ramps that the first curve rises on with the least residuals."""
+        return ramps.take(np.array([int(self.rising()[:, 0].argmin())]))
 
 
 def designs(x: Array, ramps: Ramps) -> Array:

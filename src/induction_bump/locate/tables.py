@@ -10,9 +10,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from induction_bump.locate.cell import Cell
-from induction_bump.locate.change import Range
 from induction_bump.locate.changes import LocatedChange
 from induction_bump.locate.events import Event
+from induction_bump.locate.placing import Range
 from induction_bump.records.files import replace_atomically
 from induction_bump.records.schema import CELLS, CHANGES, PHASE_CHANGES
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from induction_bump.locate.cell import Cell
-from induction_bump.locate.change import Range
 from induction_bump.locate.changes import LocatedChange
 from induction_bump.locate.events import Event
 from induction_bump.locate.formats import format_interval, format_tokens
+from induction_bump.locate.placing import Range
 
 _MOST_HEADS = 4
 """Heads named in the text; the rest are counted."""

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from induction_bump.locate.change import ABRUPT, LEVEL, Change, Range
+from induction_bump.locate.change import ABRUPT, LEVEL, Change
+from induction_bump.locate.placing import Range
 
 Verdict = Literal["abrupt", "gradual", "none", "undetermined", "not_applicable"]
 """What is known about a change:
