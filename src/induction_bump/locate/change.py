@@ -13,7 +13,7 @@ import numpy as np
 from induction_bump.locate.curve import Array, Curve
 from induction_bump.locate.drift import DriftSearch, fit_drift
 from induction_bump.locate.noise import Noise
-from induction_bump.locate.placing import Place, Placing
+from induction_bump.locate.placing import PARAMETERS, Place, Placing
 from induction_bump.locate.ramp import RampFit, RampSearch, coarse_ramps
 
 LEVEL = 0.01

@@ -13,7 +13,7 @@ import numpy as np
 
 from induction_bump.locate.curve import Array, Curve
 from induction_bump.locate.noise import Noise, fit_noise
-from induction_bump.locate.ramp import SHAPES, RampFit, Ramps, RampSearch, designs, ramps_between
+from induction_bump.locate.ramp import EDGE, SHAPES, RampFit, Ramps, RampSearch, designs, ramps_between
 
 CONFIDENCE = 0.90
 _QUANTILE = 0.94
