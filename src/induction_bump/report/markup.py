@@ -198,8 +198,8 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     titles = ("Cell", "Event", "Runs", "Median over seeds (90 % interval)", "CV")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
-    table = _table("study", head, body, "Time over seeds")
-    return f'<section class="card table"><h2>Time over seeds</h2>{table}</section>'
+    html = table("study", head, body, "Time over seeds")
+    return f'<section class="card table"><h2>Time over seeds</h2>{html}</section>'
 
 
 def _percent(share: float | None) -> str:
