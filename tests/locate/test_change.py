@@ -133,3 +133,20 @@ def test_of_standard_errors_a_share_is_common_to_all_snapshots():
     covariance = probe.covariance(np.array([1.0, 2.0]), share=0.25)
     np.testing.assert_allclose(np.diag(covariance), [0.01, 0.04])
     assert covariance[0, 1] == pytest.approx(0.75 * 0.1 * 0.2)
+
+
+def test_a_curve_that_moves_the_other_way_has_no_change():
+    curve = draw(MIDDLE, np.random.default_rng(0))
+    change = find_change(curve, direction=+1, random=np.random.default_rng(1))
+    assert judge(change, 0.1, " nats")[0] in ("none", "undetermined")
+
+
+def test_any_step_without_noise_is_placed_or_left_alone():
+    tokens = np.linspace(1e5, 5e6, 20).astype(np.int64)
+    for at in range(2, 18):
+        values = np.where(np.arange(20) < at, 0.0, -1.0)
+        curve = Curve(np.arange(1, 21), tokens, values, noise_of_stderrs(np.zeros(20)))
+        place = find_change(curve, direction=-1, random=np.random.default_rng(at)).place
+        if place is not None:
+            assert place.midpoint.low <= tokens[at]
+            assert place.midpoint.high >= tokens[at - 1]

@@ -41,7 +41,7 @@ class Change:
     n: int
     """Snapshots."""
     place: Place | None
-    """None where p is above LEVEL: what is not there has no place."""
+    """None where p is above LEVEL, or no ramp stands out of the noise: what is not there has no place."""
 
 
 def find_change(
@@ -66,8 +66,8 @@ def find_change(
     most_drop = _most_drop(against, first, signed.x)
     place = None
     if p <= LEVEL:
-        best = Placing.about(signed, grid, first.best(grid), draws, random)
-        place = best.described(direction, least_final)
+        placing = Placing.about(signed, grid, first.best(grid), draws, random)
+        place = placing and placing.described(direction, least_final)
     return Change(p, drift.name, most_drop, len(curve), place)
 
 

@@ -73,25 +73,26 @@ class Placing:
     """The ramps near the best one of a curve, their fits, and what curves drawn from them do on them."""
 
     @classmethod
-    def about(cls, curve: Curve, grid: Ramps, best: Ramps, draws: int, random: np.random.Generator) -> "Placing":
-        """Estimate the noise about the best ramp, and about the one that is best with it; close in on that."""
+    def about(cls, curve: Curve, grid: Ramps, best: Ramps, draws: int, random: np.random.Generator) -> "Placing | None":
+        """Estimate the noise about the best ramp, and about the one that is best with it; close in on that.
+
+        None where, with the noise that it leaves, the curve rises on no ramp of the grid.
+        """
         noise = _noise_about(curve, best)
-        fit = RampSearch(curve.x, grid, noise.whitening).fit(curve.values[:, None])
+        fit = _fit(curve, grid, noise)
         if np.isfinite(fit.rising()).any():
             noise = _noise_about(curve, fit.best(grid))
-        return cls(curve, noise, grid, draws, random)
+            fit = _fit(curve, grid, noise)
+        return cls(curve, noise, grid, draws, random) if np.isfinite(fit.rising()).any() else None
 
     def __init__(self, curve: Curve, noise: Noise, grid: Ramps, draws: int, random: np.random.Generator) -> None:
         self.curve, self.noise = curve, noise
         for each_shape in _ROUNDS:
-            rss = self._rss_on(grid)
-            if not np.isfinite(rss).any():  # none rises with this noise: stay with all
-                break
-            grid = self._closer(grid, rss, each_shape=each_shape)
+            grid = self._closer(grid, _fit(curve, grid, noise).rising()[:, 0], each_shape=each_shape)
         self.grid = grid
         self.search = RampSearch(curve.x, grid, noise.whitening)
         self.fit = self.search.fit(curve.values[:, None])
-        rss = self._rising(self.fit)[:, 0]
+        rss = self.fit.rising()[:, 0]
         self.best = int(rss.argmin())
         self.distance = rss - rss.min()
         self.quantities = {
@@ -102,14 +103,6 @@ class Placing:
         }
         self.bins = {name: _bins(places) for name, places in self.quantities.items()}
         self._bootstrap(draws, random)
-
-    def _rss_on(self, grid: Ramps) -> Array:
-        search = RampSearch(self.curve.x, grid, self.noise.whitening)
-        return search.fit(self.curve.values[:, None]).rising()[:, 0]
-
-    def _rising(self, fit: RampFit) -> Array:
-        """Residuals of the ramps that rise; of all where the curve rises on none."""
-        return fit.rising() if (self.fit.drop > 0).any() else fit.rss
 
     def _closer(self, grid: Ramps, rss: Array, *, each_shape: bool) -> Ramps:
         """A finer grid about the best; each_shape: about the best of every shape, as long as grids are coarse."""
@@ -138,7 +131,7 @@ class Placing:
         curves = {int(k): self._ramp_at(int(k), self.curve.x) for k in np.unique(truths)}
         drawn = np.column_stack([curves[int(k)] for k in truths]) + self.noise.draw(draws, random)
         fit = self.search.fit(drawn)
-        rss = self._rising(fit)
+        rss = fit.rising()
         # a curve on which no ramp rises says nothing
         rss = np.where(np.isfinite(rss.min(0)), rss, np.nan)
         least = rss.min(0)
@@ -158,7 +151,7 @@ class Placing:
         return Range(float(places[self.best]), max(low, 0.0) if name == "width" else low, high)
 
     def _drop(self) -> Range:
-        rss, drop, variance = self._rising(self.fit)[:, 0], self.fit.drop[:, 0], self.fit.drop_variance
+        rss, drop, variance = self.fit.rising()[:, 0], self.fit.drop[:, 0], self.fit.drop_variance
         room = self.cutoffs["drop"] - (rss - rss.min())
         inside = room >= 0
         reach = np.sqrt(variance[inside] * room[inside])
@@ -248,6 +241,10 @@ def _quantile(distances: Array) -> float:
 
 def _in_tokens(interval: Range) -> Range:
     return Range(math.exp(interval.value), math.exp(interval.low), math.exp(interval.high))
+
+
+def _fit(curve: Curve, grid: Ramps, noise: Noise) -> RampFit:
+    return RampSearch(curve.x, grid, noise.whitening).fit(curve.values[:, None])
 
 
 def _noise_about(curve: Curve, best: Ramps) -> Noise:

@@ -30,7 +30,8 @@ def judge(change: Change, least: float, unit: str) -> tuple[Verdict, str]:
         hidden = f"the largest ramp up to ln 3 wide that it can hide has {change.most_drop:.2g}{unit}"
         verdict: Verdict = "none" if change.most_drop < least else "undetermined"
         sign = "<" if verdict == "none" else "≥"
-        return verdict, f"{verdict}: {test} (> {LEVEL:g}), and {hidden} {sign} {least:g}"
+        why = f"(> {LEVEL:g})" if change.p > LEVEL else "but no ramp that stands out of the noise"
+        return verdict, f"{verdict}: {test} {why}, and {hidden} {sign} {least:g}"
     width, drop = place.width, place.drop
     large, small = drop.low >= least, drop.high < least
     if small:
