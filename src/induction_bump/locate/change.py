@@ -50,7 +50,8 @@ def find_change(
     """Hold the best ramp of a curve against the best drift, and place it where it is better than chance.
 
     direction: −1 for one that falls, +1 for one that rises; least_final: the least value at the last snapshot of which
-    a share is told (never one where it is None).
+    a share is told (never one where it is None); draws: how many curves the test draws, so that p is at least 1/(draws +
+    1).
     Raises TooFewSnapshotsError for a curve of fewer than LEAST_SNAPSHOTS snapshots.
     """
     if len(curve) < LEAST_SNAPSHOTS:
@@ -66,7 +67,7 @@ def find_change(
     most_drop = _most_drop(against, first, signed.x)
     place = None
     if p <= LEVEL:
-        placing = Placing.about(signed, grid, first.best(grid), draws, random)
+        placing = Placing.about(signed, grid, first.best(grid), DRAWS, random)
         place = placing and placing.described(direction, least_final)
     return Change(p, drift.name, most_drop, len(curve), place)
 

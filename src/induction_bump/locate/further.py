@@ -3,7 +3,7 @@
 | event | searched for a change |
 |---|---|
 | `icl_further` | `icl_window_score` |
-| `positions_further` | the mean loss of each of BANDS bands of positions, as wide as each other on a logarithmic axis |
+| `positions_further` | the mean loss of each of BANDS bands of positions, as wide as each other in ln |
 | `components_further` | the leading principal components of the token losses, in root-mean-square nats a token |
 
 A search counts as a change where its verdict does, at a level divided by the number of searches. Principal components
@@ -30,6 +30,10 @@ from induction_bump.locate.reading import NotApplicableError, Reading, out_of_wa
 
 FURTHER = ("icl_further", "positions_further", "components_further")
 BANDS = 6
+_FIRST_POSITION = 4
+"""Of the first positions each is a band of its own, with the noise of a single one."""
+_CONFIRMING = 1999
+"""Curves drawn where a search says that there is a change."""
 COMPONENTS = 3
 _LEAST_DROP_OF_COMPONENT = 0.02
 """Root-mean-square nats a token: less than that no reader of losses would call a change."""
@@ -49,7 +53,9 @@ def find_further(reading: Reading, main: LocatedChange) -> list[LocatedChange]:
 
 
 def _strongest(event: str, searches: list[LocatedChange]) -> LocatedChange | None:
-    places = [s for s in searches if s.found and s.change and s.change.p <= max(LEVEL / len(searches), 1 / (DRAWS + 1))]
+    # the p of a component is of all components of its stretch
+    tests = len(searches) // COMPONENTS if event == "components_further" else len(searches)
+    places = [s for s in searches if s.found and s.change and s.change.p <= LEVEL / tests]
     if not places:
         return None
     best = max(places, key=lambda s: s.change.place.drop.value if s.change and s.change.place else 0.0)
@@ -70,6 +76,8 @@ def _search(reading: Reading, quantity: Quantity, main: LocatedChange) -> Iterat
         if np.ptp(within.curve.values):
             random = random_of(reading.info.run_id, f"{quantity.name}/{quantity.direction}/{i}")
             change = find_change(within.curve, direction=quantity.direction, random=random)
+            if change.p <= LEVEL:  # of many searches: more draws, for a smaller p
+                change = find_change(within.curve, direction=quantity.direction, random=random, draws=_CONFIRMING)
             yield judged("", within, change)
 
 
@@ -87,7 +95,7 @@ def _positions(reading: Reading, main: LocatedChange) -> Iterator[LocatedChange]
     if table.empty:
         return
     last = int(table["position"].max())
-    edges = np.unique(np.geomspace(1, last + 1, BANDS + 1).astype(np.int64))
+    edges = np.unique(np.geomspace(min(_FIRST_POSITION, last), last + 1, BANDS + 1).astype(np.int64))
     for low, high in pairwise(edges.tolist()):
         rows = table[(table["position"] >= low) & (table["position"] < high)].groupby(["step", "tokens"])
         means = rows[["loss", "stderr"]].mean().reset_index()

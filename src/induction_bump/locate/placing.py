@@ -88,7 +88,10 @@ class Placing:
     def __init__(self, curve: Curve, noise: Noise, grid: Ramps, draws: int, random: np.random.Generator) -> None:
         self.curve, self.noise = curve, noise
         for each_shape in _ROUNDS:
-            grid = self._closer(grid, _fit(curve, grid, noise).rising()[:, 0], each_shape=each_shape)
+            closer = self._closer(grid, _fit(curve, grid, noise).rising()[:, 0], each_shape=each_shape)
+            if not np.isfinite(_fit(curve, closer, noise).rising()).any():  # they hardly rise, and between them none
+                break
+            grid = closer
         self.grid = grid
         self.search = RampSearch(curve.x, grid, noise.whitening)
         self.fit = self.search.fit(curve.values[:, None])
