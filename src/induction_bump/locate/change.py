@@ -41,7 +41,7 @@ class Change:
     n: int
     """Snapshots."""
     place: Place | None
-    """None where p is above LEVEL, or no ramp stands out of the noise: what is not there has no place."""
+    """None where p is above LEVEL, or no ramp stands out of the noise."""
 
 
 def find_change(
