@@ -10,13 +10,14 @@ with the intervals of single runs, which know nothing of other seeds.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from induction_bump.records.directory import RunDirectory
+from induction_bump.records.load import flatten
 
 CONFIDENCE = 0.90
 LEAST_FOUND = 3
@@ -130,21 +131,11 @@ def cells_of(runs: Sequence[RunDirectory]) -> dict[str, list[RunDirectory]]:
     return cells
 
 
-_NOT_SCIENCE = ("study", "name", "paths", "devices", "tracking", "report", "locate", "checkpoints", "seed")
+_NOT_SCIENCE = ("paths", "devices", "tracking", "report", "locate", "checkpoints", "seed")
 
 
 def _science(run: RunDirectory) -> dict[str, Any]:
-    return {key: value for key, value in _flatten(run.config).items() if key.split(".")[0] not in _NOT_SCIENCE}
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return {key: value for key, value in flatten(run.config).items() if key.split(".")[0] not in _NOT_SCIENCE}
 
 
 def _text(value: Any) -> str:

@@ -50,8 +50,8 @@ def find_change(
     """Hold the best ramp of a curve against the best drift, and place it where it is better than chance.
 
     direction: −1 for one that falls, +1 for one that rises; least_final: the least value at the last snapshot of which
-    a share is told (never one where it is None); draws: how many curves the test draws, so that p is at least 1/(draws +
-    1).
+    a share is told (never one where it is None); draws: how many curves the test draws; p is no less than
+    1/(draws + 1).
     Raises TooFewSnapshotsError for a curve of fewer than LEAST_SNAPSHOTS snapshots.
     """
     if len(curve) < LEAST_SNAPSHOTS:

@@ -24,7 +24,7 @@ def block(name: str, status: str, tokens: int, events: Sequence[Event], changes:
 
 
 def cell_block(cells: Sequence[Cell]) -> str:
-    """A study: when the runs of each cell change, a line a cell and event that some run has; `icl_change` in any case."""
+    """A study: when the runs of each cell change, a line a cell and event that some run has, and for `icl_change`."""
     titles = ("cell", "event", "runs", "median over seeds (90 %)", "CV")
     told = [c for c in cells if c.found or c.event == "icl_change"]
     lines = [

@@ -147,14 +147,15 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     info = run.info
     left_out = {"hashes", "versions", "hardware", "probes", "measure_versions", "seconds", "resumes"}
     described = {**info.model_dump(exclude=left_out), "resumes": len(info.resumes), "status": run.status}
-    return {"run": run.name, "path": str(run.path), **described, **_flatten(run.config)}
+    return {"run": run.name, "path": str(run.path), **described, **flatten(run.config)}
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A config with dotted keys (`model.d_model`), without the names of run and study."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         elif prefix or key not in ("study", "name"):
             flat[f"{prefix}{key}"] = value
     return flat

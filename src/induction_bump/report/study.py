@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from induction_bump.records.load import flatten
 from induction_bump.report.contents import Curve, RunContents
 from induction_bump.report.curves import Figure, curve, series
 from induction_bump.report.events import NAMES, Event
@@ -59,7 +60,7 @@ _HEADS = (
 )
 
 # What says where a run was computed, not what it computed.
-_NOT_COMPARED = ("study", "name", "paths", "devices", "tracking", "report", "locate")
+_NOT_COMPARED = ("paths", "devices", "tracking", "report", "locate")
 
 
 def labels(runs: Sequence[RunContents]) -> list[str]:
@@ -167,21 +168,11 @@ def event_names(located: Sequence[Sequence[Event] | None]) -> list[str]:
 
 def differences(runs: Sequence[RunContents], most: int = 4) -> dict[str, list[str]]:
     """Config values in which the runs differ, by dotted key: one text a run, at most `most` keys."""
-    flat = [_flatten(run.config) for run in runs]
+    flat = [flatten(run.config) for run in runs]
     keys = dict.fromkeys(key for values in flat for key in values)
     compared = [key for key in keys if key.split(".")[0] not in _NOT_COMPARED]
     columns = {key: [_text(values.get(key)) for values in flat] for key in compared}
     return dict([(key, column) for key, column in columns.items() if len(set(column)) > 1][:most])
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _text(value: Any) -> str:
