@@ -12,6 +12,7 @@ from induction_bump.locate.run import Located, find, locate
 from induction_bump.locate.summary import summarise
 from induction_bump.records.load import load
 from induction_bump.records.schema import CELLS, CHANGES
+from induction_bump.tracking.located import located_summary
 from tests.records.make import make_run
 
 
@@ -78,6 +79,12 @@ def test_a_change_comes_before_its_cell_in_the_text(located: Located):
     assert text.index("icl_change") < text.index("Over seeds")
     assert "median over seeds" in text
     assert "abrupt" in summarise(located) or "gradual" in summarise(located)
+
+
+def test_the_tracked_summary_has_verdict_and_interval(located: Located):
+    summary = located_summary(located.runs[-1].run)
+    assert summary["bump/icl_change/verdict"] in ("abrupt", "gradual")
+    assert summary["bump/icl_change/ci_low"] < summary["bump/icl_change/ci_high"]
 
 
 def test_a_run_of_few_snapshots_says_so(tmp_path: Path):
