@@ -11,7 +11,7 @@ from induction_bump.locate.further import find_further
 from induction_bump.locate.loss_bump import LEAST_HEIGHT, LEVEL, find_loss_bump
 from induction_bump.locate.outcome import LocatedChange, judged, moment_of, random_of
 from induction_bump.locate.quantities import Quantity, copy_advantage, icl, prefix_matching
-from induction_bump.locate.reading import NotApplicableError, Reading, finite, out_of_warmup
+from induction_bump.locate.reading import NotApplicableError, Reading, finite
 from induction_bump.records.directory import RunDirectory
 
 CHANGES: dict[str, Callable[[Reading], Quantity]] = {
@@ -76,9 +76,9 @@ def _loss_bump(reading: Reading) -> LocatedChange:
 
 def _steady(reading: Reading, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Snapshots after warm-up at which the learning rate is that of the one before and after."""
-    training = reading.run.table("training")
+    training = reading.training
     rates, at = training.column("learning_rate").to_numpy(), training.column("tokens").to_numpy()
-    after = (tokens > 0) & (tokens >= out_of_warmup(reading))
+    after = reading.warm(tokens)
     if not len(rates):
         return after
     constant = np.isclose(rates, rates.max(), rtol=1e-6)

@@ -31,7 +31,7 @@ from induction_bump.locate.heads import (
 from induction_bump.locate.moments import Moment
 from induction_bump.locate.options import LocateOptions
 from induction_bump.locate.plateau import first_departure
-from induction_bump.locate.reading import NotApplicableError, Reading, finite, icl_scores, out_of_warmup
+from induction_bump.locate.reading import NotApplicableError, Reading, finite
 from induction_bump.records.directory import RunDirectory
 
 EVENTS = ("previous_token", "prefix_matching", "prefix_matching_strong", "copy_advantage", "icl")
@@ -150,14 +150,14 @@ def _copy_advantage(reading: Reading) -> Event:
 
 
 def _icl(reading: Reading) -> Event:
-    scores, steps = icl_scores(reading)
+    scores, steps = reading.icl_scores
     options = reading.options
     try:
         found = first_departure(
             scores,
             drop=options.icl_drop,
             standard_errors=options.icl_standard_errors,
-            start=out_of_warmup(reading),
+            start=reading.out_of_warmup,
             sustain=options.sustain,
             ended=reading.ended,
         )

@@ -26,7 +26,7 @@ from induction_bump.locate.drift import DriftSearch, polynomial
 from induction_bump.locate.outcome import LocatedChange, judged, random_of
 from induction_bump.locate.quantities import Quantity, icl
 from induction_bump.locate.ramp import RampSearch, coarse_ramps
-from induction_bump.locate.reading import NotApplicableError, Reading, out_of_warmup, scores_of
+from induction_bump.locate.reading import NotApplicableError, Reading, scores_of
 
 FURTHER = ("icl_further", "positions_further", "components_further")
 BANDS = 6
@@ -106,7 +106,7 @@ def _positions(reading: Reading, main: LocatedChange) -> Iterator[LocatedChange]
             # positions of one example are no independent examples: their mean has about the error of one
             noise_of_stderrs(means["stderr"].to_numpy(np.float64)),
         )
-        curve = curve.part((curve.tokens > 0) & (curve.tokens >= out_of_warmup(reading)))
+        curve = curve.part(reading.warm(curve.tokens))
         name = f"loss at positions {low}–{high - 1}"
         if np.isfinite(curve.values).all():
             yield from _search(reading, Quantity(name, " nats", curve, -1, reading.options.change_drop), main)
@@ -117,7 +117,7 @@ def _components(reading: Reading, main: LocatedChange) -> Iterator[LocatedChange
         scores, steps = scores_of(reading, reading.run.table("tokens"), "loss", "token losses")
     except NotApplicableError:
         return
-    warm = (scores.tokens > 0) & (scores.tokens >= out_of_warmup(reading))
+    warm = reading.warm(scores.tokens)
     for i, part in enumerate(stretches(scores.tokens, main)):
         keep = part & warm
         if keep.sum() < LEAST_SNAPSHOTS:

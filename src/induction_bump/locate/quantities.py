@@ -18,7 +18,7 @@ import pandas as pd
 
 from induction_bump.locate.curve import Curve, ProbeNoise, noise_of_examples, noise_of_stderrs
 from induction_bump.locate.heads import counted_heads, head_name, head_scores
-from induction_bump.locate.reading import NotApplicableError, Reading, finite, icl_scores, out_of_warmup
+from induction_bump.locate.reading import NotApplicableError, Reading, finite
 
 LEAST_FINAL = 0.1
 """A share of the final score is told where that is larger than this, in nats."""
@@ -42,7 +42,7 @@ class Quantity:
 
 def icl(reading: Reading) -> Quantity:
     """`icl_window_score`. Raises NotApplicableError where no example of it is recorded."""
-    scores, steps = icl_scores(reading)
+    scores, steps = reading.icl_scores
     try:
         probe = noise_of_examples(scores.values, scores.documents)
     except ValueError as error:
@@ -81,4 +81,4 @@ def _with_stderrs(rows: pd.DataFrame, reading: Reading) -> Curve:
 
 
 def _after_warmup(curve: Curve, reading: Reading) -> Curve:
-    return curve.part((curve.tokens > 0) & (curve.tokens >= out_of_warmup(reading)))
+    return curve.part(reading.warm(curve.tokens))

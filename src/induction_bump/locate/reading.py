@@ -1,10 +1,11 @@
 """What locating reads of a run, each table once."""
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from induction_bump.locate.options import LocateOptions
 from induction_bump.locate.plateau import Scores
@@ -32,6 +33,30 @@ class Reading:
         self.scalars: pd.DataFrame = run.table("scalars").to_pandas()
         self.heads: pd.DataFrame = run.table("heads").to_pandas()
 
+    @cached_property
+    def training(self) -> pa.Table:
+        """The training table."""
+        return self.run.table("training")
+
+    @cached_property
+    def out_of_warmup(self) -> float:
+        """Tokens at which the learning rate had come to half its peak; 0 where no training rows are kept."""
+        rates = self.training.column("learning_rate").to_numpy()
+        return float(self.training.column("tokens").to_numpy()[rates >= rates.max() / 2][0]) if len(rates) else 0.0
+
+    @cached_property
+    def icl_scores(self) -> tuple[Scores, npt.NDArray[np.int64]]:
+        """icl_window_score of every example at every snapshot that holds it, and the steps of those snapshots.
+
+        Raises NotApplicableError where no example has one, or one is not finite.
+        """
+        table = self.run.table("examples", equals={"name": "icl_window_score"})
+        return scores_of(self, table, "value", "icl_window_score")
+
+    def warm(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which snapshots come after step 0 and out of warm-up."""
+        return (tokens > 0) & (tokens >= self.out_of_warmup)
+
     def scalar(self, name: str) -> pd.DataFrame:
         """step, tokens, value and stderr of one scalar over the snapshots.
 
@@ -48,15 +73,6 @@ def finite(values: npt.NDArray[np.float64], name: str) -> npt.NDArray[np.float64
     if not np.isfinite(values).all():
         raise NotApplicableError(f"{name} is not finite at every snapshot")
     return values
-
-
-def icl_scores(reading: Reading) -> tuple[Scores, npt.NDArray[np.int64]]:
-    """icl_window_score of every example at every snapshot that holds it, and the steps of those snapshots.
-
-    Raises NotApplicableError where no example has one, or one is not finite.
-    """
-    table = reading.run.table("examples")
-    return scores_of(reading, table.filter(pc.field("name") == "icl_window_score"), "value", "icl_window_score")
 
 
 def scores_of(reading: Reading, table: pa.Table, column: str, name: str) -> tuple[Scores, npt.NDArray[np.int64]]:
@@ -88,10 +104,3 @@ def documents(run: RunDirectory, examples: npt.NDArray[np.int64]) -> npt.NDArray
     if missing:
         raise RecordsError(f"{run.path}: its probes lack example {missing[0]}, which its records have a score of")
     return np.array([known[int(example)] for example in examples], np.int64)
-
-
-def out_of_warmup(reading: Reading) -> float:
-    """Tokens at which the learning rate had come to half its peak; 0 where no training rows are kept."""
-    table = reading.run.table("training")
-    rates = table.column("learning_rate").to_numpy()
-    return float(table.column("tokens").to_numpy()[rates >= rates.max() / 2][0]) if len(rates) else 0.0

@@ -20,43 +20,39 @@ Row = dict[str, Any]
 """A row by column."""
 
 
-def event_row(run_id: str, run: str, event: Event) -> Row:
-    """A row of PHASE_CHANGES: an event between two snapshots."""
-    low, high = event.low, event.high
+def _told(run_id: str, run: str, name: str, what: Event | LocatedChange) -> Row:
+    """What rows of PHASE_CHANGES share."""
+    low, high = what.low, what.high
     return {
         "run_id": run_id,
         "run": run,
-        "event": event.name,
-        "found": event.found,
+        "event": name,
+        "found": what.found,
         "step_low": low and low.step,
         "step_high": high and high.step,
         "tokens_low": low and low.tokens,
         "tokens_high": high and high.tokens,
+        "verdict": what.verdict,
+        "rule": what.rule,
+    }
+
+
+def event_row(run_id: str, run: str, event: Event) -> Row:
+    """A row of PHASE_CHANGES: an event between two snapshots."""
+    low, high = event.low, event.high
+    return _told(run_id, run, event.name, event) | {
         "tokens_estimate": high and _between(low.tokens if low else 0, high.tokens),
         "ci_low": low and float(low.tokens),
         "ci_high": high and float(high.tokens),
         "value_before": event.before,
         "value_after": event.after,
-        "verdict": event.verdict,
-        "rule": event.rule,
     }
 
 
 def change_event_row(run_id: str, run: str, located: LocatedChange) -> Row:
     """A row of PHASE_CHANGES: a change from its onset to its end, with the midpoint as estimate."""
     low, high, place = located.low, located.high, located.change and located.change.place
-    row: Row = {
-        "run_id": run_id,
-        "run": run,
-        "event": located.event,
-        "found": located.found,
-        "step_low": low and low.step,
-        "step_high": high and high.step,
-        "tokens_low": low and low.tokens,
-        "tokens_high": high and high.tokens,
-        "verdict": located.verdict,
-        "rule": located.rule,
-    }
+    row = _told(run_id, run, located.event, located)
     if place and located.found:
         row |= {
             "tokens_estimate": place.midpoint.value,
