@@ -14,7 +14,7 @@ import pandas as pd
 from induction_bump.linking.times import CHANGES, event_times
 from induction_bump.records.load import Records
 
-Order = Literal["before", "together", "after", "unknown"]
+Order = Literal["before", "together", "after"]
 """When the second event comes: `before` or `after` the first, `together` where the intervals leave both open."""
 PAIRS = (("previous_token", "icl"), ("prefix_matching", "icl"), ("previous_token", "prefix_matching"))
 """First and second event of the lags that link the bump to its heads."""

@@ -62,7 +62,7 @@ def _note(text: str, command: str = "") -> str:
 
 def _lags(evidence: Evidence) -> str | None:
     """By cell and pair of events: in how many runs each came first, and by how much."""
-    rows = evidence.lags.query("source == 'event' and order != 'unknown'")
+    rows = evidence.lags.query("source == 'event'")
     if rows.empty:
         return None
     rows = rows.assign(cell=evidence.cells.table["cell"].reindex(rows["run_id"]).to_numpy())
