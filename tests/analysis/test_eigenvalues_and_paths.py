@@ -1,7 +1,6 @@
 """The eigenvalue scatter and the path-order table."""
 
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +8,10 @@ import pandas as pd
 import pytest
 
 from induction_bump.records.load import load
+from tests.analysis.script import run_script
 from tests.records.make import make_run
 
-ANALYSIS = Path(__file__).parents[2] / "analysis"
-
-
-def draw(study: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the script with warnings as errors, and fail where it has loaded torch."""
-    program = (
-        f"import sys; sys.path.insert(0, {str(ANALYSIS)!r}); import eigenvalues_and_paths;"
-        "eigenvalues_and_paths.main(sys.argv[1:]); sys.exit('torch was loaded' if 'torch' in sys.modules else 0)"
-    )
-    command = [sys.executable, "-W", "error", "-c", program, str(study), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+draw = partial(run_script, "eigenvalues_and_paths")
 
 
 @pytest.fixture(scope="module")

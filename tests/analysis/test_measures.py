@@ -1,8 +1,7 @@
 """The figures of measures, and the page that explains them."""
 
 import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from induction_bump.measures.registry import MEASURES
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.frames import rows
+from tests.analysis.script import run_script
 from tests.records.make import make_run
 
 ROOT = Path(__file__).parents[2]
@@ -25,14 +25,7 @@ SCALARS = ("unigram_gap", "bigram_gap", "bigram_kl", "predictable_gain", "unpred
 SCORES = ("qk_trace_offset0", "smear", "qk_trace_shifted_key")
 
 
-def draw(study: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the script with warnings as errors, and fail where it has loaded torch."""
-    program = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'analysis')!r}); import measures; measures.main(sys.argv[1:]);"
-        "sys.exit('torch was loaded' if 'torch' in sys.modules else 0)"
-    )
-    command = [sys.executable, "-W", "error", "-c", program, str(study), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+draw = partial(run_script, "measures")
 
 
 def names_in(directory: Path) -> set[str]:

@@ -1,7 +1,7 @@
 """The model-analysis table: its pages, and the numbers in it."""
 
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +11,14 @@ import pytest
 from induction_bump.locate.run import find
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.load import load
+from tests.analysis.script import run_script
 from tests.analysis.test_head_table import add_ablated_tokens
 from tests.records.make import make_run
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
 import head_table
 
-ANALYSIS = Path(__file__).parents[2] / "analysis"
-
-
-def draw(study: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the script with warnings as errors, and fail where it has loaded torch."""
-    program = (
-        f"import sys; sys.path.insert(0, {str(ANALYSIS)!r}); import model_analysis;"
-        "model_analysis.main(sys.argv[1:]); sys.exit('torch was loaded' if 'torch' in sys.modules else 0)"
-    )
-    command = [sys.executable, "-W", "error", "-c", program, str(study), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+draw = partial(run_script, "model_analysis")
 
 
 @pytest.fixture(scope="module")
