@@ -145,9 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     rows.to_csv(out / "bump_law_runs.csv", index=False)
     as_table(law).to_csv(out / "bump_law.csv", index=False)
-    for suffix in ("png", "svg"):
-        figure.savefig(out / f"bump_law.{suffix}")
-    plt.close(figure)
+    notation.save(figure, out / "bump_law")
     print(summary(law))
     print(f"wrote {out / 'bump_law.png'}, .svg and .csv")
     return out / "bump_law.png"

@@ -110,9 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         print(f"wrote {out / 'causal_share.csv'}; no run has more than one snapshot to draw")
         return out / "causal_share.csv"
     figure = draw(rows, f"{chosen.study.resolve().name}: lost without the induction heads ({chosen.kind})")
-    for suffix in ("png", "svg"):
-        figure.savefig(out / f"causal_share.{suffix}")
-    plt.close(figure)
+    notation.save(figure, out / "causal_share")
     print(f"wrote {out / 'causal_share.png'}, .svg and .csv")
     return out / "causal_share.png"
 

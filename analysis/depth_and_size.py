@@ -136,9 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     rows.to_csv(out / "depth_and_size.csv", index=False)
     pairs.to_csv(out / "depth_and_size_same.csv", index=False)
-    for suffix in ("png", "svg"):
-        figure.savefig(out / f"depth_and_size.{suffix}")
-    plt.close(figure)
+    notation.save(figure, out / "depth_and_size")
     for pair in pairs.itertuples():
         interval = f"{pair.difference:+.2f} nat [{pair.low:+.2f}, {pair.high:+.2f}]"
         needed = f"; {pair.seeds_to_show_sameness:g} seeds a model would" if pair.verdict == "cannot tell" else ""

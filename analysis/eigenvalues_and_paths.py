@@ -159,11 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
         finished = finish(table)
         order = first + [column for column in finished if column not in first]
         finished[order].to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
-        figure = draw(table)
-        for suffix in (".png", ".svg"):
-            figure.savefig(out / f"{name}{suffix}")
-        plt.close(figure)
-        written.append(out / f"{name}.png")
+        written.append(notation.save(draw(table), out / name))
         print(f"wrote {written[-1]}, .svg and .csv")
     return written
 

@@ -241,10 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
         page = runs[first : first + RUNS_PER_PAGE]
         titles = [f"{labels[run.run_id]}: {run.directory.name}" for run in page]
         figure, rows = draw(page, titles)
-        pages.append(out / f"model_analysis-{1 + first // RUNS_PER_PAGE}.png")
-        for suffix in (".png", ".svg"):
-            figure.savefig(pages[-1].with_suffix(suffix))
-        plt.close(figure)
+        pages.append(notation.save(figure, out / f"model_analysis-{1 + first // RUNS_PER_PAGE}"))
         tables.append(rows)
     pd.concat(tables).to_csv(out / "model_analysis.csv", index=False, float_format="%.6g")
     print(f"wrote {len(pages)} pages and model_analysis.csv to {out}")

@@ -1,11 +1,14 @@
 """How quantities, runs and axes are written, so that one symbol means one thing in every figure."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib
 import pandas as pd
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 
 LABELS = {
@@ -44,6 +47,14 @@ def use_style() -> None:
     """Draw into files, in the project's style."""
     matplotlib.use("Agg")
     matplotlib.rcParams.update(STYLE)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write `path`.png and .svg and forget the figure; returns the path of the PNG. `path` has no suffix."""
+    for suffix in (".png", ".svg"):
+        figure.savefig(path.with_name(path.name + suffix))
+    plt.close(figure)
+    return path.with_name(path.name + ".png")
 
 
 def model_label(run: Mapping[str, object]) -> str:

@@ -135,9 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     figure = draw(rows, chosen.first, chosen.second, chosen.study.resolve().name)
     out.mkdir(parents=True, exist_ok=True)
     rows.to_csv(out / "precursor.csv", index=False)
-    for suffix in ("png", "svg"):
-        figure.savefig(out / f"precursor.{suffix}")
-    plt.close(figure)
+    notation.save(figure, out / "precursor")
     print(summary(rows, chosen.first, chosen.second))
     print(f"wrote {out / 'precursor.png'}, .svg and .csv")
     return out / "precursor.png"

@@ -115,9 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     rows.to_csv(out / "treatments_times.csv", index=False)
     as_table(found).to_csv(out / "treatments.csv", index=False)
-    for suffix in ("png", "svg"):
-        figure.savefig(out / f"treatments.{suffix}")
-    plt.close(figure)
+    notation.save(figure, out / "treatments")
     for effect in found:
         print(f"{effect.cell} against {effect.reference}: {_ratio_in_words(effect)}; {_words(effect)}")
     print(f"wrote {out / 'treatments.png'}, .svg and .csv")
