@@ -1,5 +1,6 @@
 """Attempts at a run, each in processes of its own that a fault may end."""
 
+import math
 import multiprocessing
 import os
 import shutil
@@ -20,6 +21,7 @@ from induction_bump.launch import cell, ranks, worker
 from induction_bump.launch.job import Job
 from induction_bump.options import parse
 from induction_bump.records.directory import RunDirectory
+from induction_bump.training import rows
 from induction_bump.training.options import RunConfig
 from tests.faults.inject import Fault, Injector
 from tests.ranked import as_torchrun_does, free_port
@@ -88,6 +90,7 @@ def _work(job: Job, rank: int, port: int, fault: Fault, log: Path | None, sender
         as_torchrun_does(rank, count, port)
         os.environ["OMP_NUM_THREADS"] = str(job.threads)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    rows.COMMIT_SECONDS = math.inf  # what is written when a step was slow would be another call in some attempts
     Injector(fault, [Path(job.path), Path(job.typed.paths.cache)], log).install()
     outcome = worker.work(job, ranks.from_environment() if count > 1 else None)
     sender.send(outcome.message or outcome.status)

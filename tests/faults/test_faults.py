@@ -2,12 +2,14 @@
 
 import random
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from induction_bump.data import fingerprint
 from induction_bump.training.options import RunConfig
 from tests.faults.attempts import Suite, can_mount
 from tests.faults.inject import Fault
@@ -55,6 +57,8 @@ def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     write_texts(directory / "texts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_DATASETS_CACHE", str(directory / "arrow"))
+        # hashes of files that have just changed are not remembered: without the wait some later attempt would write them
+        time.sleep(fingerprint.SETTLED_NS / 1e9)
         yield Suite(directory, config(directory, request.param))
 
 

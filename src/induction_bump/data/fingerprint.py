@@ -27,7 +27,7 @@ from induction_bump.data.options import (
 
 GENERATION = 1
 """Raised whenever the windows of a synthetic corpus change, or the way documents are read."""
-_SETTLED = 2_000_000_000  # ns; a file younger than the clock's grain may change without a trace in its times
+SETTLED_NS = 2_000_000_000  # ns; a file younger than the clock's grain may change without a trace in its times
 
 
 def digest(value: Any) -> str:
@@ -121,7 +121,7 @@ class FileHashes:
             return known[3]
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if time.time_ns() - status.st_ctime_ns > _SETTLED:
+        if time.time_ns() - status.st_ctime_ns > SETTLED_NS:
             self._new[str(path)] = [*stamp, found]
         return found
 
