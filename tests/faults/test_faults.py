@@ -57,7 +57,7 @@ def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     write_texts(directory / "texts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_DATASETS_CACHE", str(directory / "arrow"))
-        # hashes of files that have just changed are not remembered: without the wait some later attempt would write them
+        # hashes of new files are not remembered: some later attempt would write them
         time.sleep(fingerprint.SETTLED_NS / 1e9)
         yield Suite(directory, config(directory, request.param))
 
