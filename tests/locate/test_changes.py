@@ -9,7 +9,6 @@ import pytest
 
 from induction_bump.locate.further import corner_ratios, principal_components, surrogate_ratios
 from induction_bump.locate.run import Located, find, locate
-from induction_bump.locate.summary import summarise
 from induction_bump.records.load import load
 from induction_bump.records.schema import CELLS, CHANGES
 from induction_bump.tracking.located import located_summary
@@ -78,7 +77,6 @@ def test_a_change_comes_before_its_cell_in_the_text(located: Located):
     text = located.text()
     assert text.index("icl_change") < text.index("Over seeds")
     assert "median over seeds" in text
-    assert "abrupt" in summarise(located) or "gradual" in summarise(located)
 
 
 def test_the_tracked_summary_has_verdict_and_interval(located: Located):

@@ -15,11 +15,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Locate and print; returns the exit code, 2 where the records of some runs cannot be read."""
     from induction_bump.cli.lines import complain
     from induction_bump.data.cores import available_cores
+    from induction_bump.linking.overview import overview
     from induction_bump.locate.run import locate
     from induction_bump.locate.summary import summarise
 
     located = locate(arguments.path, processes=available_cores())
-    print(located.text(), summarise(located), sep="\n\n")
+    print(located.text(), summarise(located), overview(located), sep="\n\n")
     for run, error in located.unreadable:
         complain(f"{run.name}: {error}")
     return 2 if located.unreadable else 0

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from induction_bump.locate.events import NO_SNAPSHOT, Event
-from induction_bump.locate.formats import format_ends, format_interval, format_tokens
+from induction_bump.locate.formats import format_ends, format_tokens
 from induction_bump.locate.located import Located, LocatedRun
 from induction_bump.locate.run import find
 from induction_bump.locate.text import describe_heads, describe_interval
@@ -71,23 +71,7 @@ def _bump(run: LocatedRun) -> str:
     icl, heads = run.event("icl"), run.event("prefix_matching")
     low, high = format_ends(*(moment.tokens for moment in icl.interval))
     carried_by = describe_heads(heads, _MOST_HEADS, "prefix matching")
-    return f"between {low} and {high} tokens; induction heads {carried_by or 'none left at the end'}{_change(run)}"
-
-
-def _change(run: LocatedRun) -> str:
-    """The verdict on the phase change with its intervals; nothing where none was looked for."""
-    located = run.change("icl_change")
-    if located is None:
-        return ""
-    place = located.change.place if located.change else None
-    if not located.found or place is None:
-        return f"; phase change {located.verdict.replace('_', ' ')}"
-    between = format_interval(place.onset.value, place.end.value)
-    middle = format_interval(place.midpoint.low, place.midpoint.high)
-    return (
-        f"; {located.verdict} change {between}, midpoint {middle} (90 %), "
-        f"by {place.drop.low:.2f} to {place.drop.high:.2f} nats"
-    )
+    return f"between {low} and {high} tokens; induction heads {carried_by or 'none left at the end'}"
 
 
 def _names(located: Located) -> dict[str, str]:
