@@ -21,11 +21,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from times_by_cell import QUIET
 
-from induction_bump.linking.cells import cells
 from induction_bump.linking.claims.evidence import mean_interval
 from induction_bump.linking.correlations import RankCorrelation, within_cells
 from induction_bump.linking.lags import PAIRS, lags
 from induction_bump.linking.times import event_times
+from induction_bump.records.cells import cells
 from induction_bump.records.load import Records, load
 
 HOWE = 1.19

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from induction_bump.linking.cells import Cells, cells
 from induction_bump.linking.times import event_times
+from induction_bump.records.cells import Cells, cells
 from induction_bump.records.load import Records
 
 QUIET = "#666666"

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from induction_bump.linking.cells import cells
 from induction_bump.linking.permutation import sign_flip, two_groups
 from induction_bump.linking.times import event_times
 from induction_bump.linking.treatments import effects
+from induction_bump.records.cells import cells
 from tests.linking.studies import made_study, paired
 
 PLAIN = {"model.sublayers": "ss", "model.smeared_keys": False, "model.clamps": []}
@@ -45,7 +45,7 @@ def test_cells_are_named_by_what_varies_and_compared_with_the_same_without_the_t
 def test_seeds_and_probes_make_no_cell():
     runs = paired({"plain": PLAIN}, {"plain": [(4e5, 5e5)] * 3})
     runs["plain-1"]["cell"] = PLAIN | {"measures.icl.window": 16, "devices.threads": 7}
-    assert cells(made_study(runs).runs).names == ["plain"]
+    assert cells(made_study(runs).runs).names == ["all runs"]
 
 
 def test_a_paired_effect_is_found_again():

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from induction_bump.locate.cell import Sighting, cells_of, fit_cell
-from induction_bump.records.directory import find_runs
+from induction_bump.locate.cell import Sighting, fit_cell
+from induction_bump.locate.run import find
 from tests.records.make import make_run
 
 
@@ -63,6 +63,5 @@ def test_runs_that_share_all_but_their_seeds_are_a_cell(tmp_path: Path):
     for seed in range(2):
         make_run(tmp_path, name="one", sublayers="s", seed=seed, snapshots=4)
         make_run(tmp_path, name="two", sublayers="ss", seed=seed, snapshots=4)
-    cells = cells_of(find_runs(tmp_path / "study"))
-    assert sorted(cells) == ["model.sublayers=s", "model.sublayers=ss"]
-    assert [len(runs) for runs in cells.values()] == [2, 2]
+    cells = find(tmp_path / "study").cells
+    assert {(cell.cell, cell.n) for cell in cells} == {("s", 2), ("ss", 2)}

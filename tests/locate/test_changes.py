@@ -54,7 +54,7 @@ def test_the_tables_are_written_and_read_back(study: Path, located: Located):
     records = load(study)
     pd.testing.assert_frame_equal(records.changes, located.changes)
     cells = records.cells.set_index(["cell", "event"])
-    assert cells.loc[("model.sublayers=ss", "icl_change")].found == 3
+    assert cells.loc[("ss", "icl_change")].found == 3
     own = load(located.runs[0].run.path).changes
     assert own.run.unique().tolist() == [located.runs[0].run.name]
     assert (study / "changes.csv").is_file()

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from induction_bump.linking.cells import Cells
 from induction_bump.linking.equivalence import seeds_for_difference
 from induction_bump.linking.permutation import (
     Test,
@@ -22,6 +21,7 @@ from induction_bump.linking.permutation import (
     smallest_unpaired,
     two_groups,
 )
+from induction_bump.records.cells import Cells
 
 Array = npt.NDArray[np.float64]
 Direction = Literal["earlier", "later", "cannot tell", "no bump in either", "no time"]

@@ -1,23 +1,18 @@
 """When the runs of one cell change: the spread over seeds (measures.md §6).
 
-A cell are the runs of a study whose configs differ in nothing but `seed.init` and `seed.data`. Each run says between
-which two snapshots its change lies, or that there was none up to its last one; a log-normal time of the change is
-fitted to that by maximum likelihood (interval-censored; a run without the change is right-censored at its end). The
-interval of the median is that of its profile likelihood, with the cut-off n · ln(1 + t²/(n − 1)), t being Student's
-with n − 1 degrees of freedom: were the times known exactly, that would be the t interval of a mean. It is never mixed
-with the intervals of single runs, which know nothing of other seeds.
+A cell are runs that were trained alike but for their seeds (`records.cells`). Each run says between which
+two snapshots its change lies, or that there was none up to its last one; a log-normal time of the change is fitted to
+that by maximum likelihood (interval-censored; a run without the change is right-censored at its end). The interval of
+the median is that of its profile likelihood, with the cut-off n · ln(1 + t²/(n − 1)), t being Student's with n − 1
+degrees of freedom: were the times known exactly, that would be the t interval of a mean. It is never mixed with the
+intervals of single runs, which know nothing of other seeds.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-
-from induction_bump.records.directory import RunDirectory
-from induction_bump.records.load import flatten
 
 CONFIDENCE = 0.90
 LEAST_FOUND = 3
@@ -44,7 +39,7 @@ class Cell:
     """The time of one change over the seeds of one config."""
 
     cell: str
-    """How the cell's config differs from those of the study's other cells: `model.sublayers=ss, …`."""
+    """Its name: how its config differs from those of the study's other cells."""
     event: str
     n: int
     found: int
@@ -111,32 +106,3 @@ class _LogNormalTimes:
         ends = self._mu[inside]
         open_above = bool(inside[-1])
         return math.exp(float(ends[0])), math.inf if open_above else math.exp(float(ends[-1]))
-
-
-def cells_of(runs: Sequence[RunDirectory]) -> dict[str, list[RunDirectory]]:
-    """The runs of a study by cell, each named by the config values in which it differs from other cells."""
-    configs = {run.path: _science(run) for run in runs}
-    varied = sorted(
-        {
-            key
-            for values in configs.values()
-            for key in values
-            if len({json.dumps(c.get(key)) for c in configs.values()}) > 1
-        }
-    )
-    cells: dict[str, list[RunDirectory]] = {}
-    for run in runs:
-        name = ", ".join(f"{key}={_text(configs[run.path].get(key))}" for key in varied)
-        cells.setdefault(name or "all runs", []).append(run)
-    return cells
-
-
-_NOT_SCIENCE = ("paths", "devices", "tracking", "report", "locate", "checkpoints", "seed")
-
-
-def _science(run: RunDirectory) -> dict[str, Any]:
-    return {key: value for key, value in flatten(run.config).items() if key.split(".")[0] not in _NOT_SCIENCE}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) and value else json.dumps(value)

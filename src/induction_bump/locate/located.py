@@ -9,11 +9,13 @@ import pandas as pd
 import pyarrow as pa
 
 from induction_bump.locate import tables, text
-from induction_bump.locate.cell import Cell, Sighting, cells_of, fit_cell
+from induction_bump.locate.cell import Cell, Sighting, fit_cell
 from induction_bump.locate.changes import CHANGES, LocatedChange
 from induction_bump.locate.events import EVENTS, Event
 from induction_bump.model.options import ModelOptions
+from induction_bump.records.cells import cells
 from induction_bump.records.directory import RunDirectory
+from induction_bump.records.load import Records
 from induction_bump.records.schema import RecordsError
 
 
@@ -95,10 +97,13 @@ class Located:
         return tuple(self._cells())
 
     def _cells(self) -> Iterator[Cell]:
-        by_path = {run.run.path: run for run in self.runs}
-        for name, members in cells_of([run.run for run in self.runs]).items():
+        if not self.runs:
+            return
+        by_id = {run.run_id: run for run in self.runs}
+        grouped = cells(Records(self.path, [run.run for run in self.runs]).runs)
+        for name in grouped.names:
             for event in (*EVENTS, *CHANGES):
-                sightings = [by_path[member.path].sighting(event) for member in members]
+                sightings = [by_id[run_id].sighting(event) for run_id in grouped.runs(name)]
                 known = [s for s in sightings if s is not None]
                 if len(known) > 1:
                     yield fit_cell(name, event, known)

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from induction_bump.linking.causal_share import at_the_end, causal_shares
-from induction_bump.linking.cells import Cells, cells
 from induction_bump.linking.lags import lags
 from induction_bump.linking.times import event_times
 from induction_bump.linking.treatments import Effect, effects
+from induction_bump.records.cells import Cells, cells
 from induction_bump.records.load import Records
 
 Array = npt.NDArray[np.float64]

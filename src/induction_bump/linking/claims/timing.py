@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection
 import numpy as np
 import pandas as pd
 
-from induction_bump.linking.cells import TREATMENTS
 from induction_bump.linking.claims.claim import Finding, claim, left_open, not_comparable, share_of_runs, within
 from induction_bump.linking.claims.evidence import Evidence, mean_interval
 from induction_bump.linking.claims.in_context import same_in_all
@@ -14,6 +13,7 @@ from induction_bump.linking.equivalence import seeds_for_difference
 from induction_bump.linking.law import NoFitError, PowerLaw, fit_power_law
 from induction_bump.linking.times import event_times
 from induction_bump.linking.treatments import Effect
+from induction_bump.records.cells import TREATMENTS
 
 BATCH, CONTEXT = "training.batch_sequences", "data.context"
 CONSTANT = 10**5.7

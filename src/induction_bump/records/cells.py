@@ -89,7 +89,7 @@ def _key(value: Any) -> str:
 
 def _name(settings: Mapping[str, Any]) -> str:
     parts = [part for key, value in settings.items() if (part := _part(key, value))]
-    return ", ".join(parts) or "plain"
+    return ", ".join(parts) or ("plain" if settings else "all runs")
 
 
 def _part(key: str, value: Any) -> str:
