@@ -1,5 +1,6 @@
 """Every YAML file is composed, complete, and says what it is for."""
 
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -78,16 +79,23 @@ def test_a_sweep_begins_with_its_command_and_its_question(path: Path) -> None:
     assert second.endswith("?")
 
 
-def cells(sweep: str, *overrides: str) -> list[RunConfig]:
-    """Every cell as it is when the sweep is called with overrides."""
+def combinations(sweep: str, *overrides: str) -> list[list[str]]:
+    """The overrides of each cell when the sweep is called with some."""
     chosen = [f"+sweeps={sweep}", *overrides]
     search_path.register()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
         composed = hydra.compose("train", rewrite(chosen), return_hydra_config=True)
     params = [f"{key}={value}" for key, value in composed.hydra.sweeper.params.items()]
     parsed = OverridesParser.create().parse_overrides(rewrite([*params, *overrides]))
-    [combinations] = BasicSweeper.split_arguments(parsed, None)
-    return [compose([as_typed(override) for override in each] + chosen[:1]) for each in combinations]
+    [each] = BasicSweeper.split_arguments(parsed, None)
+    return [list(cell) for cell in each]
+
+
+@cache
+def cells(sweep: str, *overrides: str) -> list[RunConfig]:
+    """Every cell as it is when the sweep is called with overrides."""
+    each = combinations(sweep, *overrides)
+    return [compose([*map(as_typed, cell), f"+sweeps={sweep}"]) for cell in each]
 
 
 NEEDED_BY_SWEEPS = {"olsson_small": ["data.corpus.dataset=owner/name", "data.corpus.revision=v1"]}
@@ -118,7 +126,7 @@ def test_every_sweep_goes_over_to_real_text_with_all_its_cells(sweep: str) -> No
 
 
 def test_a_sweep_with_seeds_has_them_all() -> None:
-    assert [config.seed.init for config in cells("seeds")] == list(range(30))
+    assert combinations("seeds") == [[f"++seed.init={seed}"] for seed in range(30)]
 
 
 def test_the_zero_layer_model_of_the_depths_has_no_layer() -> None:

@@ -69,7 +69,7 @@ def test_probe_triggers_are_a_function_of_the_seed(tmp_path: Path):
     assert triggers is not None
     assert triggers.shape == (8, 5)
     assert np.array_equal(triggers, corpus.probe_triggers(8, 1))
-    assert prepare(DataOptions(), tmp_path).probe_triggers(8, 1) is None
+    assert prepare(DataOptions(corpus=RepeatsOptions()), tmp_path).probe_triggers(8, 1) is None
 
 
 def refused(options: DataOptions, cache: Path, pattern: str) -> None:

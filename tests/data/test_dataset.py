@@ -8,7 +8,7 @@ import pytest
 
 from induction_bump.data.corpus import prepare
 from induction_bump.data.dataset import StepBatchSampler, WindowDataset
-from induction_bump.data.options import DataOptions
+from induction_bump.data.options import DataOptions, RepeatsOptions
 
 
 @pytest.mark.parametrize(("world", "passes"), list(itertools.product((1, 2, 3, 6), (1, 2, 4))))
@@ -35,7 +35,7 @@ def test_an_impossible_split_is_our_own_mistake():
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> WindowDataset:
-    return WindowDataset(prepare(DataOptions(context=64), tmp_path), seed=3, sequences=100)
+    return WindowDataset(prepare(DataOptions(corpus=RepeatsOptions(), context=64), tmp_path), seed=3, sequences=100)
 
 
 def test_one_by_one_and_all_at_once_give_the_same_windows(dataset: WindowDataset):

@@ -77,7 +77,7 @@ def test_the_debug_experiment_goes_through_from_a_directory_with_traps(tmp_path:
     assert {path.name for path in tmp_path.iterdir()} == {"torch.py", "random.py", "datasets.py", "runs", "cache"}
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_stops_at_a_step_and_the_run_goes_on_from_there(tmp_path: Path, devices: int) -> None:
     overrides = [*ENDLESS, "devices=cpu", f"devices.count={devices}"]
     process = start(tmp_path, *overrides)
@@ -102,7 +102,7 @@ def test_ctrl_c_stops_at_a_step_and_the_run_goes_on_from_there(tmp_path: Path, d
     assert run.table("training").column("step").to_pylist() == list(range(1, second + 1))
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_nothing_is_left_of_a_run_whose_launchers_group_is_killed_and_it_can_go_on_at_once(
     tmp_path: Path, devices: int
 ) -> None:
