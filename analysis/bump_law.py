@@ -9,10 +9,10 @@ intervals. Writes bump_law.png, .svg, bump_law.csv (a row an exponent) and bump_
 default to `analysis/` in the study, which must have been located (`bump locate STUDY`).
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import command
 import notation
 import numpy as np
 import pandas as pd
@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from times_by_cell import QUIET, by_cell
 
 from induction_bump.linking.law import NoFitError, PowerLaw, fit_power_law
-from induction_bump.records.load import Records, load
+from induction_bump.locate.events import EVENTS
+from induction_bump.records.load import Records
 from induction_bump.training.schedule import Duration
 
 SETTINGS = {
@@ -130,15 +131,13 @@ def summary(law: PowerLaw) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Fit and draw a study; returns the path of the PNG."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study in which batch, context, learning rate or warm-up vary")
-    parser.add_argument("--event", default="icl", help="whose time (default: icl)")
-    parser.add_argument("--out", type=Path, help="where to write (default: STUDY/analysis)")
+    parser = command.parser(__doc__, "a study in which batch, context, learning rate or warm-up vary")
+    parser.add_argument("--event", default="icl", choices=EVENTS, help="whose time (default: icl)")
     chosen = parser.parse_args(arguments)
     out: Path = chosen.out or chosen.study / "analysis"
     notation.use_style()
     try:
-        rows, law = gather(load(chosen.study), chosen.event)
+        rows, law = gather(command.load_located(chosen.study), chosen.event)
     except NoFitError as error:
         parser.error(f"{chosen.study}: {error}")
     figure = draw(rows, law, f"{chosen.study.resolve().name}: tokens to the bump")
@@ -152,4 +151,4 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -3,16 +3,17 @@
     python analysis/causal_share.py runs/smeared_keys [--kind pattern_preserving] [--out DIR]
 
 Above in nats, below as a share of what there is at that snapshot (shown from 0.1 nat on), for the ICL score and for the
-ordered copy advantage: without the induction heads together with two standard errors, and the range over equally many
-other heads of the same layers. Needs `bump measure STUDY --measures group_ablation`, and draws the runs in which that
-was taken at several snapshots. Writes causal_share.png, .svg and causal_share.csv (a row a run, snapshot and quantity;
-every run) to DIR, by default to `analysis/` in the study.
+ordered copy advantage: without the induction heads together, a line a run in the colour of its cell (with two standard
+errors where each cell has one run), and the range over equally many other heads of the same layers. Needs `bump measure
+STUDY --measures group_ablation`, and draws the runs in which that was taken at several snapshots. Writes
+causal_share.png, .svg and causal_share.csv (a row a run, snapshot and quantity; every run) to DIR, by default to
+`analysis/` in the study.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import command
 import notation
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -21,37 +22,38 @@ from matplotlib.figure import Figure
 from times_by_cell import QUIET
 
 from induction_bump.linking.causal_share import KIND, QUANTITIES, at_the_end, causal_shares
+from induction_bump.records.cells import cells
 from induction_bump.records.load import Records, load
 
-MOST_RUNS = 7
 TITLES = {"icl_window_score": "ICL score, windows", "ordered_copy_advantage": "ordered copy advantage"}
 
 
 def gather(records: Records, kind: str) -> pd.DataFrame:
-    """What `causal_shares` gives, with each run's name and whether too few other heads are left for a matched set."""
+    """What `causal_shares` gives, with each run's name and cell and whether too few other heads are left to match."""
     rows = causal_shares(records, kind)
     runs = records.runs.set_index("run_id")
     without = {
         run_id: bool((groups or {}).get("induction", {}).get("no_match")) for run_id, groups in runs["groups"].items()
     }
-    return rows.assign(run=rows["run_id"].map(runs["run"]), no_match=rows["run_id"].map(without))
+    cell = cells(records.runs).table["cell"]
+    ids = rows["run_id"]
+    return rows.assign(run=ids.map(runs["run"]), cell=ids.map(cell), no_match=ids.map(without))
 
 
 def draw(rows: pd.DataFrame, title: str) -> Figure:
-    """Nats above, shares below, a column a quantity, a line a run."""
-    several = rows[rows.groupby("run_id")["step"].transform("nunique") > 1]
-    shown = several[several["run_id"].isin(several["run_id"].unique()[:MOST_RUNS])]
-    colours = notation.colours(shown["run"].tolist())
+    """Nats above, shares below, a column a quantity, a line a run in the colour of its cell."""
+    shown = rows[rows.groupby("run_id")["step"].transform("nunique") > 1]
+    colours = notation.colours(shown["cell"].tolist())
+    alone = shown["run_id"].nunique() == len(colours)
     figure, axes = plt.subplots(2, 2, figsize=(9.4, 6.0), layout="constrained", sharex=True)
     for column, quantity in enumerate(QUANTITIES):
         part = shown[(shown["quantity"] == quantity) & (shown["tokens"] > 0)]
-        for name, own in part.groupby("run", sort=False):
-            _line(axes[0, column], own, "lost", "lost_stderr", colours[name])
-            _line(axes[1, column], own, "share", "share_stderr", colours[name])
+        for (cell, _), own in part.groupby(["cell", "run"], sort=False):
+            _line(axes[0, column], own, "lost", colours[cell], band=alone)
+            _line(axes[1, column], own, "share", colours[cell], band=alone)
             if own["draws"].max() > 0:
-                axes[0, column].fill_between(
-                    own["tokens"], own["matched_low"], own["matched_high"], color=QUIET, alpha=0.3, lw=0
-                )
+                low, high = own["matched_low"], own["matched_high"]
+                axes[0, column].fill_between(own["tokens"], low, high, color=QUIET, alpha=0.3 if alone else 0.1, lw=0)
                 axes[1, column].plot(own["tokens"], own["matched_share"], color=QUIET, lw=1, ls="--")
         axes[0, column].set_title(TITLES[quantity], fontsize=9)
         for panel in axes[:, column]:
@@ -74,29 +76,39 @@ def draw(rows: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _line(axes: Axes, own: pd.DataFrame, value: str, stderr: str, colour: str) -> None:
+def _line(axes: Axes, own: pd.DataFrame, value: str, colour: str, *, band: bool) -> None:
+    """A run's line, with two standard errors on either side where it is the only one of its colour."""
     own = own.sort_values("tokens")
-    axes.plot(own["tokens"], own[value], color=colour, lw=1.3)
-    low, high = own[value] - 2 * own[stderr], own[value] + 2 * own[stderr]
-    axes.fill_between(own["tokens"], low, high, color=colour, alpha=0.2, lw=0)
+    axes.plot(own["tokens"], own[value], color=colour, lw=1.3 if band else 0.8)
+    if band:
+        low, high = own[value] - 2 * own[f"{value}_stderr"], own[value] + 2 * own[f"{value}_stderr"]
+        axes.fill_between(own["tokens"], low, high, color=colour, alpha=0.2, lw=0)
 
 
 def summary(rows: pd.DataFrame) -> str:
-    """Each run's share at its end, in a line."""
+    """What is lost at the end, a line a cell and quantity: means over runs, and the least and most of any run."""
     lines = []
-    for row in at_the_end(rows).sort_values(["run", "quantity"]).itertuples():
-        beside = f"{row.matched:+.2f} without {row.draws} matched sets" if row.draws else "no matched set"
-        share = f"{row.share:.0%} ± {2 * row.share_stderr:.0%} of" if pd.notna(row.share) else "of less than 0.1 nat of"
-        lines.append(f"{row.run}: {row.lost:+.2f} nats lost, {share} {TITLES[row.quantity]}; {beside}")
+    for (cell, quantity), own in at_the_end(rows).groupby(["cell", "quantity"], sort=False):
+        lost = f"{cell}, {len(own)} runs: {_over_runs(own['lost'], '+.2f')} nats of {TITLES[str(quantity)]} lost"
+        share = "" if own["share"].isna().all() else f", {_over_runs(own['share'], '.0%')} of it"
+        matched = own[own["draws"] > 0]
+        beside = "no matched set"
+        if len(matched):
+            some = "" if len(matched) == len(own) else f" in {len(matched)} runs"
+            beside = f"{_over_runs(matched['matched'], '+.2f')} without as many other heads{some}"
+        lines.append(f"{lost}{share}; {beside}")
     return "\n".join(lines)
+
+
+def _over_runs(values: pd.Series, form: str) -> str:
+    mean = f"{values.mean():{form}}"
+    return mean if values.count() == 1 else f"{mean} ({values.min():{form}} to {values.max():{form}})"
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Draw a study or run; returns the path of the PNG."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study or a single run")
+    parser = command.parser(__doc__, "a study or a single run")
     parser.add_argument("--kind", default=KIND, choices=["pattern_preserving", "zero", "mean"], help="of ablation")
-    parser.add_argument("--out", type=Path, help="where to write (default: STUDY/analysis)")
     chosen = parser.parse_args(arguments)
     out: Path = chosen.out or chosen.study / "analysis"
     notation.use_style()
@@ -116,4 +128,4 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

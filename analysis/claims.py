@@ -15,23 +15,11 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+import command
+
 from induction_bump.linking.claims import CLAIMS, Judged, judge, markdown, table
-from induction_bump.records.load import Records, load
-from induction_bump.records.schema import RecordsError
 
 WIDTH = 110
-
-
-def gather(studies: Sequence[Path]) -> list[Judged]:
-    """Judge every claim. Raises RecordsError for a study whose events were not located."""
-    return judge([_located(study) for study in studies])
-
-
-def _located(study: Path) -> Records:
-    records = load(study)
-    if records.phase_changes.empty:
-        raise RecordsError(f"{study}: nothing was located here; `bump locate {study}` first")
-    return records
 
 
 def text(judged: Sequence[Judged]) -> str:
@@ -54,10 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     parser.add_argument("--out", type=Path, help="where to write (default: the first STUDY/analysis)")
     chosen = parser.parse_args(arguments)
     out: Path = chosen.out or chosen.studies[0] / "analysis"
-    try:
-        judged = gather(chosen.studies)
-    except RecordsError as error:
-        parser.error(str(error))
+    judged = judge([command.load_located(study) for study in chosen.studies])
     print(text(judged))
     out.mkdir(parents=True, exist_ok=True)
     table(judged).to_csv(out / "claims.csv", index=False)
@@ -67,4 +52,4 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

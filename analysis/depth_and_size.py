@@ -10,11 +10,11 @@ depth_and_size_same.csv (a row two models) to DIR, by default to `analysis/` in 
 (`bump locate STUDY`).
 """
 
-import argparse
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+import command
 import notation
 import numpy as np
 import pandas as pd
@@ -25,7 +25,8 @@ from times_by_cell import QUIET, by_cell, in_order, times_by_cell
 
 from induction_bump.linking.claims.evidence import Evidence
 from induction_bump.linking.equivalence import equivalence, seeds_for_equivalence
-from induction_bump.records.load import Records, load
+from induction_bump.locate.events import EVENTS
+from induction_bump.records.load import Records
 
 SCORE = "icl_window_score"
 BEFORE, AFTER = notation.COLOURS[4], notation.COLOURS[0]
@@ -120,17 +121,15 @@ def _slopes(axes: Axes, rows: pd.DataFrame, order: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Draw a study; returns the path of the PNG."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study over depths or sizes")
+    parser = command.parser(__doc__, "a study over depths or sizes")
     parser.add_argument("--margin", type=float, default=0.1, help="nats within which scores are the same")
-    parser.add_argument("--event", default="icl", help="whose time (default: icl)")
-    parser.add_argument("--out", type=Path, help="where to write (default: STUDY/analysis)")
+    parser.add_argument("--event", default="icl", choices=EVENTS, help="whose time (default: icl)")
     chosen = parser.parse_args(arguments)
     if chosen.margin <= 0:
         parser.error(f"--margin: {chosen.margin} must be positive")
     out: Path = chosen.out or chosen.study / "analysis"
     notation.use_style()
-    rows = gather(load(chosen.study), chosen.event)
+    rows = gather(command.load_located(chosen.study), chosen.event)
     pairs = same(rows, chosen.margin)
     figure = draw(rows, chosen.study.resolve().name)
     out.mkdir(parents=True, exist_ok=True)
@@ -148,4 +147,4 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

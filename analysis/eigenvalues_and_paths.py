@@ -16,10 +16,10 @@ Beside it are Elhage et al.'s figures for their two-layer model, which are not c
 and size.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import command
 import notation
 import numpy as np
 import pandas as pd
@@ -130,9 +130,7 @@ def with_published(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(arguments: Sequence[str] | None = None) -> list[Path]:
     """Draw a study; returns the paths of the PNGs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study or a single run")
-    parser.add_argument("--out", type=Path, help="where to write (default: STUDY/analysis)")
+    parser = command.parser(__doc__, "a study or a single run")
     chosen = parser.parse_args(arguments)
     out: Path = chosen.out or chosen.study / "analysis"
     notation.use_style()
@@ -165,4 +163,4 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -16,10 +16,10 @@ There is no attribution where the change ends at the last snapshot itself, since
 control where there is no such stretch after step 0; either is told.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import command
 import notation
 import numpy as np
 import pandas as pd
@@ -170,9 +170,7 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
 
 def main(arguments: Sequence[str] | None = None) -> list[Path]:
     """Write the table of each run with a located change; returns the paths of the PNGs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study or a single run")
-    parser.add_argument("--out", type=Path, help="where to write (default: STUDY/analysis)")
+    parser = command.parser(__doc__, "a study or a single run")
     chosen = parser.parse_args(arguments)
     out: Path = chosen.out or chosen.study / "analysis"
     notation.use_style()
@@ -201,4 +199,4 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

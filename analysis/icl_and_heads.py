@@ -6,10 +6,10 @@ Writes icl_and_heads.png and .csv to DIR, by default to `analysis/` in the study
 event of that panel was located, in the run's colour.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import command
 import notation
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -78,9 +78,7 @@ def _name_head(axes: Axes, line: pd.DataFrame, onset: float, colour: str) -> Non
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Draw a study; returns the path of the PNG."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study or a single run")
-    parser.add_argument("--out", type=Path, help="where to write (default: STUDY/analysis)")
+    parser = command.parser(__doc__, "a study or a single run")
     parser.add_argument("--scale", choices=["log", "linear"], default="log", help="scale of the token axis")
     chosen = parser.parse_args(arguments)
     out: Path = chosen.out or chosen.study / "analysis"
@@ -97,4 +95,4 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -7,11 +7,11 @@ drawn from a run that has them, with as few layers as there are. Shaded: from be
 last. A family that the records lack is left out, and a line says so; `bump measure STUDY` takes what is missing.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import command
 import figures_of_heads
 import figures_of_interventions
 import figures_of_losses
@@ -85,9 +85,7 @@ def choose(records: Records, *, smeared: bool) -> str | None:
 
 def main(arguments: Sequence[str] | None = None) -> list[Path]:
     """Draw a study; returns the paths of the PNGs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study or a single run")
-    parser.add_argument("--out", type=Path, help="where to write (default: STUDY/analysis/measures)")
+    parser = command.parser(__doc__, "a study or a single run", "STUDY/analysis/measures")
     parser.add_argument("--scale", choices=["linear", "log"], default="linear", help="scale of the token axis")
     chosen = parser.parse_args(arguments)
     out: Path = chosen.out or chosen.study / "analysis" / "measures"
@@ -124,4 +122,4 @@ def _remedy(run: MeasuredRun, family: Family, study: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -14,11 +14,11 @@ default to `analysis/` in the study. Panels are over training tokens, with the l
 What a run has no records of is said in its panel. `bump measure STUDY` takes what can be taken.
 """
 
-import argparse
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import command
 import head_table
 import measured_run
 import notation
@@ -218,9 +218,7 @@ def _say(axes: Axes, reason: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> list[Path]:
     """Draw a study; returns the paths of the PNGs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study or a single run")
-    parser.add_argument("--out", type=Path, help="where to write (default: STUDY/analysis)")
+    parser = command.parser(__doc__, "a study or a single run")
     parser.add_argument("--scale", choices=["linear", "log"], default="linear", help="scale of the token axis")
     parser.add_argument("--run", nargs="+", help="only these runs, by directory name or run_id; all by default")
     chosen = parser.parse_args(arguments)
@@ -249,4 +247,4 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

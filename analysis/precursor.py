@@ -9,10 +9,10 @@ Writes precursor.png, .svg and precursor.csv (a row a run) to DIR, by default to
 have been located (`bump locate STUDY`).
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import command
 import notation
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from induction_bump.linking.correlations import RankCorrelation, within_cells
 from induction_bump.linking.lags import PAIRS, lags
 from induction_bump.linking.times import event_times
 from induction_bump.records.cells import cells
-from induction_bump.records.load import Records, load
+from induction_bump.records.load import Records
 
 HOWE = 1.19
 
@@ -119,17 +119,15 @@ def summary(rows: pd.DataFrame, first: str, second: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Draw a study; returns the path of the PNG."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study")
+    parser = command.parser(__doc__, "a study")
     parser.add_argument("--first", default="previous_token", choices=sorted({pair[0] for pair in PAIRS}))
     parser.add_argument("--second", default="icl", choices=sorted({pair[1] for pair in PAIRS}))
-    parser.add_argument("--out", type=Path, help="where to write (default: STUDY/analysis)")
     chosen = parser.parse_args(arguments)
     if (chosen.first, chosen.second) not in PAIRS:
         parser.error(f"no lag from {chosen.first} to {chosen.second}")
     out: Path = chosen.out or chosen.study / "analysis"
     notation.use_style()
-    rows = gather(load(chosen.study), chosen.first, chosen.second)
+    rows = gather(command.load_located(chosen.study), chosen.first, chosen.second)
     if rows.empty:
         parser.error(f"{chosen.study}: no run has both {chosen.first} and {chosen.second} located")
     figure = draw(rows, chosen.first, chosen.second, chosen.study.resolve().name)
@@ -142,4 +140,4 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

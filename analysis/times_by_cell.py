@@ -11,14 +11,20 @@ from matplotlib.axes import Axes
 from induction_bump.linking.times import event_times
 from induction_bump.records.cells import Cells, cells
 from induction_bump.records.load import Records
+from induction_bump.records.schema import RecordsError
 
 QUIET = "#666666"
 
 
 def by_cell(records: Records, event: str) -> tuple[pd.DataFrame, Cells]:
-    """Rows of `event_times` with each run's cell and seed, and the cells."""
-    sorted_into = cells(records.runs)
-    return event_times(records, event).join(sorted_into.table[["cell", "seed"]], on="run_id"), sorted_into
+    """Rows of `event_times` with each run's cell and seed, and the cells.
+
+    Raises RecordsError where nothing is known of the time of any run.
+    """
+    sorted_into, times = cells(records.runs), event_times(records, event)
+    if not times["state"].isin(["located", "after"]).any():
+        raise RecordsError(f"{records.path}: of no run is known when {event} was, or that it was not")
+    return times.join(sorted_into.table[["cell", "seed"]], on="run_id"), sorted_into
 
 
 def in_order(rows: pd.DataFrame) -> list[str]:

@@ -9,11 +9,11 @@ Writes treatments.png, .svg, treatments.csv (a row a comparison) and treatments_
 default to `analysis/` in the study, which must have been located (`bump locate STUDY`).
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import command
 import notation
 import numpy as np
 import pandas as pd
@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from times_by_cell import QUIET, by_cell, in_order, times_by_cell
 
 from induction_bump.linking.treatments import Effect, effects
-from induction_bump.records.load import Records, load
+from induction_bump.locate.events import EVENTS
+from induction_bump.records.load import Records
 
 
 def gather(records: Records, event: str, reference: str | None) -> tuple[pd.DataFrame, list[Effect]]:
@@ -99,16 +100,14 @@ def _words(effect: Effect) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Draw a study; returns the path of the PNG."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="a study")
-    parser.add_argument("--event", default="icl", help="whose time (default: icl)")
+    parser = command.parser(__doc__, "a study")
+    parser.add_argument("--event", default="icl", choices=EVENTS, help="whose time (default: icl)")
     parser.add_argument("--reference", help="the cell that all others are compared with")
-    parser.add_argument("--out", type=Path, help="where to write (default: STUDY/analysis)")
     chosen = parser.parse_args(arguments)
     out: Path = chosen.out or chosen.study / "analysis"
     notation.use_style()
     try:
-        rows, found = gather(load(chosen.study), chosen.event, chosen.reference)
+        rows, found = gather(command.load_located(chosen.study), chosen.event, chosen.reference)
     except ValueError as error:
         parser.error(str(error))
     figure = draw(rows, found, f"{chosen.study.resolve().name}: time of the bump ({chosen.event})")
@@ -130,4 +129,4 @@ def _ratio_in_words(effect: Effect) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -1,5 +1,6 @@
 """The scripts that link the bump to treatments, heads, sizes and claims, on a small study of several seeds."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from induction_bump.locate.run import locate
+from induction_bump.records.schema import RecordsError
 from tests.linking.studies import made_study, paired
 from tests.records.make import make_run
 
@@ -63,10 +65,30 @@ def test_an_unknown_cell_or_an_unlocated_study_is_a_usage_error(study: Path, tmp
     assert stopped.value.code == 2
     assert "there are: " in capsys.readouterr().err
     fresh = make_run(tmp_path, snapshots=4, total_tokens=1e5).parent
-    with pytest.raises(SystemExit):
-        claims.main([str(fresh)])
-    assert "bump locate" in capsys.readouterr().err
+    for script in (treatments, precursor, depth_and_size, bump_law, claims):
+        with pytest.raises(RecordsError, match="nothing was located here; `bump locate"):
+            script.main([str(fresh)])
     assert not (fresh / "analysis").exists()
+
+
+@pytest.mark.parametrize(
+    "script", sorted(path.stem for path in SCRIPTS.glob("*.py") if "def main(" in path.read_text())
+)
+def test_a_study_that_is_not_there_is_told_in_one_line(script: str, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "nowhere"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"{script}.py: nowhere: no such directory")
+    assert said.count("\n") == 1
+
+
+def test_a_study_in_which_nothing_could_happen_has_no_times(tmp_path: Path):
+    run = make_run(tmp_path, sublayers="", bump_at=None, snapshots=12)
+    locate(run)
+    with pytest.raises(RecordsError, match="of no run is known when"):
+        treatments.main([str(run), "--event", "prefix_matching"])
 
 
 def test_the_precursor_stands_beside_the_bump_in_each_run(study: Path, tmp_path: Path, capsys):
@@ -94,7 +116,8 @@ def test_what_is_lost_without_induction_heads_over_training(study: Path, tmp_pat
     assert rows["run_id"].nunique() == SEEDS
     last = rows[rows["step"] == rows["step"].max()]
     assert (last["lost"] > 0.5).all()
-    assert "3 matched sets" in capsys.readouterr().out
+    assert "ss, 3 runs: " in (said := capsys.readouterr().out)
+    assert "without as many other heads" in said
     with pytest.raises(SystemExit):
         causal_share.main([str(study / "one-c0"), "--out", str(tmp_path)])
     assert "bump measure" in capsys.readouterr().err
