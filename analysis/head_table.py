@@ -23,14 +23,13 @@ import command
 import notation
 import numpy as np
 import pandas as pd
+from bump_span import bump_span
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from induction_bump.locate.run import find
 from induction_bump.records.load import Records, load
 
-CHANGE = ("previous_token", "prefix_matching", "copy_advantage", "icl")
-"""Events that the change reaches from and to."""
 SCORES = ("prefix_matching", "previous_token", "copying_eigenvalue", "qk_eigenvalue", "copying_logit")
 ATTRIBUTIONS = (
     "attribution",
@@ -45,14 +44,6 @@ EFFECTS = {
     ("pattern_preserving", "icl_window_score"): "ICL, preserving",
 }
 """What an ablation changes → the column's name."""
-
-
-def window(events: pd.DataFrame) -> tuple[int, int] | None:
-    """Tokens before the first and at the last located event of the change; None where it was not located."""
-    found = events[events["event"].isin(CHANGE) & (events["verdict"] == "found")]
-    if not len(found[found["event"] == "prefix_matching"]):
-        return None
-    return int(found["tokens_low"].min()), int(found["tokens_high"].max())
 
 
 def token_losses(records: Records, run: str) -> pd.DataFrame:
@@ -177,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
     records, events = load(chosen.study), find(chosen.study).table
     written = []
     for run_id, run in records.runs.set_index("run_id")["run"].items():
-        span = window(events[events["run_id"] == run_id])
+        span = bump_span(events, str(run_id))
         if span is None:
             print(f"{run}: no change was located")
             continue

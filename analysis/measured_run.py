@@ -8,6 +8,7 @@ from typing import Any
 import notation
 import numpy as np
 import pandas as pd
+from bump_span import bump_span
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,8 +21,6 @@ from induction_bump.records.schema import RunInfo
 
 WIDTH = 7.2
 """Of every figure, in inches."""
-BUMP = ("previous_token", "prefix_matching", "prefix_matching_strong", "copy_advantage", "icl")
-"""Events that the bump reaches from and to."""
 QUIET = "#9a9a9a"
 """What is there to compare with, and heads that do not stand out."""
 
@@ -57,10 +56,8 @@ class MeasuredRun:
 
     @cached_property
     def bump(self) -> tuple[float, float] | None:
-        """Tokens from before the first of its events that was located up to the last one; None where none was."""
-        events = self.located.table
-        events = events[(events["run_id"] == self.run_id) & events["found"] & events["event"].isin(BUMP)]
-        return None if events.empty else (events["tokens_low"].min(), events["tokens_high"].max())
+        """Its span in tokens; None where no event was located."""
+        return bump_span(self.located.table, self.run_id)
 
     def read(self, table: str, **equals: object) -> pd.DataFrame:
         """Rows of a table. Raises MissingError where it has none of some value that is asked for."""
