@@ -75,3 +75,39 @@ def test_censored_times_are_refused():
         within_cells([1, np.inf], [1, 2], ["a", "a"])
     with pytest.raises(ValueError, match="do not belong"):
         within_cells([1, 2], [1], ["a", "a"])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_four_runs_in_the_same_order_leave_the_correlation_open(sign: int):
+    """Fisher's interval around ±0.8, the next smaller ρ of four runs, up to ±1."""
+    found = within_cells([1, 2, 3, 4], sign * np.arange(4.0), ["a"] * 4)
+    assert found
+    near, far = (found.high, found.low) if sign > 0 else (found.low, found.high)
+    assert (found.rho, near) == (pytest.approx(sign), sign)
+    assert sign * far == pytest.approx(np.tanh(np.arctanh(0.8) - 1.959964 * np.sqrt(1.32)))
+
+
+@pytest.mark.parametrize("y", [[1, 2, 2, 5, 6], [1, 2, 2, 2, 3], [1, 1, 4, 4, 4]])
+def test_the_next_smaller_correlation_is_that_of_going_through_all_rearrangements(y: list[int]):
+    ties = np.array(y, float)
+    found = within_cells(ties, ties, ["a"] * 5)
+    assert found
+    below = max(rho for z in permutations(ties) if (rho := stats.spearmanr(ties, z).statistic) < 1 - 1e-9)
+    assert found.low == pytest.approx(np.tanh(np.arctanh(below) - 1.959964 * np.sqrt((1 + below**2 / 2) / 2)))
+
+
+@pytest.mark.parametrize("n", range(4, 9))
+def test_the_interval_of_few_runs_covers_the_truth(n: int):
+    """Normal with r = 0.8, where one of a few draws puts all runs in the same order."""
+    truth, rng = 6 / np.pi * np.arcsin(0.4), np.random.default_rng(n)
+    drawn = rng.multivariate_normal([0, 0], [[1, 0.8], [0.8, 1]], (2000, n))
+    x, y = (np.argsort(np.argsort(drawn[..., side], axis=1), axis=1) for side in (0, 1))
+    orders = np.take_along_axis(y, np.argsort(x, axis=1), axis=1)
+    apart = ((orders - np.arange(n)) ** 2).sum(axis=1)  # ρ = 1 − 6 Σ d² / (n³ − n)
+    covered = 0
+    for value in np.unique(apart):
+        alike = apart == value
+        found = within_cells(np.arange(n), orders[alike][0], ["a"] * n)
+        assert found
+        covered += alike.sum() * (found.low <= truth <= found.high)
+    assert covered / 2000 >= 0.9

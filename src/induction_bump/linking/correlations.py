@@ -25,7 +25,7 @@ class RankCorrelation:
     low: float
     high: float
     """95 % interval after Fisher, with the standard error of Bonett and Wright (2000) for ranks, √((1 + ρ²/2)/(n − 3)),
-    one run fewer for each further cell."""
+    one run fewer for each further cell. Where |ρ| = 1 it lies around the next smaller |ρ| and reaches to ±1."""
     p: float
     """Two-sided, over rearrangements within cells."""
     exact: bool
@@ -63,10 +63,24 @@ def within_cells(
     # a rearrangement that gives the same ρ must count as reaching it whatever rounding does
     reached = np.abs(drawn) / scale >= abs(rho) - 1e-12
     p = float(reached.mean()) if exact else float((reached.sum() + 1) / (len(drawn) + 1))
-    freedom = n - k - 2
-    half = 1.959964 * np.sqrt((1 + rho**2 / 2) / freedom) if freedom > 0 else np.inf
-    centre = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
-    return RankCorrelation(rho, float(np.tanh(centre - half)), float(np.tanh(centre + half)), p, exact, n, k)
+    low, high = _fisher(rho, 1 - min(_least_step(a) for a, _ in parts) / float(scale), n - k - 2)
+    return RankCorrelation(rho, low, high, p, exact, n, k)
+
+
+def _fisher(rho: float, below_one: float, freedom: int) -> tuple[float, float]:
+    """95 % interval around ρ. At |ρ| = 1, where Fisher's has no width, around ±`below_one` and on to ±1."""
+    perfect = abs(rho) > 1 - 1e-12
+    centre = float(np.copysign(below_one, rho)) if perfect else rho
+    half = 1.959964 * np.sqrt((1 + centre**2 / 2) / freedom) if freedom > 0 else np.inf
+    low, high = (float(np.tanh(np.arctanh(centre) + side * half)) for side in (-1, 1))
+    if perfect:
+        return (low, 1.0) if rho > 0 else (-1.0, high)
+    return low, high
+
+
+def _least_step(ranks: Array) -> float:
+    """The least that Σ r_x² loses where two runs with different ranks change places in one of the two factors."""
+    return float(np.diff(np.unique(ranks)).min() ** 2)
 
 
 def _centred_ranks(values: Array) -> Array:
