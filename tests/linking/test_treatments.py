@@ -111,6 +111,46 @@ def test_pairs_with_a_censored_run_count_by_their_order():
     assert effect.ratio_high == np.inf
 
 
+@pytest.mark.parametrize(("having", "says"), [("a", "later"), ("b", "earlier")])
+def test_the_direction_is_that_of_what_was_tested(having: str, says: str):
+    """5 of 12 against 0 of 12: most pairs of runs had the bump in neither, and have no ratio."""
+    times = {name: [*around(1e6, 5, 0), *[None] * 7] if name == having else [None] * 12 for name in "ab"}
+    runs = paired({"a": PLAIN, "b": SMEARED}, times)
+    for seed in range(12):
+        runs[f"b-{seed}"]["seed"] = 100 + seed
+    (effect,) = of(made_study(runs))
+    assert not effect.paired
+    assert effect.p_holm == pytest.approx(0.038, abs=0.003)
+    assert effect.direction == says
+    assert (effect.difference < 0) == (says == "earlier")
+    assert np.isnan(effect.ratio)
+    assert (effect.ratio_low, effect.ratio_high) == (0, np.inf)
+
+
+def test_the_direction_of_times_that_are_all_known_is_that_of_their_means():
+    before, after = around(1e6, 8, 0), around(2e6, 8, 1)
+    (effect,) = of(made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": before, "b": after})))
+    assert np.exp(effect.difference) == pytest.approx(effect.ratio)
+    assert effect.direction == "later"
+
+
+def test_runs_that_had_the_bump_at_the_first_snapshot_are_the_earliest():
+    """Four of five, against five that had it late: as extreme as five and five can be."""
+    early = ["left_censored"] * 4 + around(0.9e6, 1, 0)
+    (effect,) = of(made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": around(1e6, 5, 1), "b": early})))
+    assert (effect.n, effect.before, effect.before_reference, effect.censored) == (5, 4, 0, 0)
+    assert (effect.ratio, effect.ratio_low) == (0, 0)
+    assert 0.8 < effect.ratio_high < 1.1
+    assert effect.p_holm == pytest.approx(2 / 252)
+    assert effect.direction == "earlier"
+
+
+def test_of_runs_that_all_had_the_bump_at_the_first_snapshot_nothing_can_be_told():
+    (effect,) = of(made_study(paired({"a": PLAIN, "b": SMEARED}, dict.fromkeys("ab", ["left_censored"] * 5))))
+    assert (effect.p_holm, effect.direction) == (1, "cannot tell")
+    assert np.isnan(effect.ratio)
+
+
 def test_nothing_is_said_where_no_run_has_the_bump():
     (effect,) = of(made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": [None] * 3, "b": [None] * 3})))
     assert (effect.test, effect.direction) == (None, "no bump in either")

@@ -1,7 +1,8 @@
 """How far a treatment moves the time of the bump, with runs as the unit (measures.md §7).
 
 Times are compared as ln(tokens), so an effect is a ratio: 0.5 is twice as early. Runs that ended without the bump are
-censored; where there are any, tests go over log-rank scores (permutation.py), and the ratio is bounded, not estimated.
+censored, and of runs that had it at the first snapshot only that is known; where there are any of either, tests go over
+log-rank scores (permutation.py), and the ratio is bounded, not estimated.
 """
 
 import itertools
@@ -35,14 +36,14 @@ class Effect:
     cell: str
     reference: str
     n: int
-    """Runs of the cell whose time is known or censored."""
+    """Runs of the cell whose time is known or bounded."""
     n_reference: int
     censored: int
     """Runs of the cell that ended without the bump."""
     censored_reference: int
     ratio: float = np.nan
     """Geometric mean time over the reference's; with censored runs the median ratio of all pairs of runs (Hodges and
-    Lehmann), ∞ or 0 where that is beyond what was trained."""
+    Lehmann), ∞ or 0 where that is beyond what was trained, NaN where nothing is known of the pair in the middle."""
     ratio_low: float = np.nan
     """95 % interval by Student's t on ln(tokens), of pairs or after Welch; with censored runs, what is left of it: the
     least ratio that some pair of runs allows."""
@@ -50,12 +51,18 @@ class Effect:
     d: float = np.nan
     """Cohen's d of ln(tokens): the mean difference in standard deviations, of the pairs' differences where paired, else
     pooled, corrected for small samples after Hedges."""
+    difference: float = np.nan
+    """What the test compares, its mean over the cell minus that over the reference: in ln(tokens), or log-rank scores
+    where runs are censored. Below 0 is earlier."""
     test: Test | None = None
     paired: bool = False
     p_holm: float = np.nan
     """The test's p, corrected for all comparisons of the study (Holm)."""
     comparisons: int = 1
     """Comparisons that p is corrected for."""
+    before: int = 0
+    """Runs of the cell that had the bump at the first snapshot."""
+    before_reference: int = 0
     seeds_needed: int | None = None
     """Seeds a cell with which an effect as large as the one seen would be found 4 times in 5."""
 
@@ -79,7 +86,7 @@ class Effect:
             return "no bump in either" if never else "cannot tell"
         if not self.p_holm <= LEVEL:
             return "cannot tell"
-        return "earlier" if self.ratio < 1 else "later"
+        return "earlier" if self.difference < 0 else "later"
 
 
 @dataclass(frozen=True)
@@ -88,20 +95,31 @@ class _Sample:
 
     seeds: npt.NDArray[np.str_]
     ln: Array
-    """ln(tokens) of the estimate, or of the end of a censored run."""
+    """ln(tokens) of the estimate, or of the end of a censored run; −∞ where it was there at the first snapshot."""
     observed: npt.NDArray[np.bool_]
+    """False for a censored run."""
 
     def __len__(self) -> int:
         return len(self.ln)
+
+    @property
+    def early(self) -> npt.NDArray[np.bool_]:
+        """Which runs had the bump at the first snapshot."""
+        return np.isneginf(self.ln)
+
+    @property
+    def known(self) -> bool:
+        """Whether the time of every run is."""
+        return bool(self.observed.all() and not self.early.any())
 
 
 def effects(times: pd.DataFrame, cells: Cells, reference: str | None = None) -> list[Effect]:
     """Each cell against its own reference (`Cells.reference_of`), or all against one; p corrected after Holm.
 
-    times: what `times.event_times` gives. Runs whose time is undefined, or that had the bump at the first snapshot, are
-    left out. Pairs of runs with the same seeds are compared where these alone can reach p ≤ 0.05 after correction, else
-    the two groups: decided by the number of runs, before looking at their times. Raises ValueError for an unknown
-    reference.
+    times: what `times.event_times` gives. Runs whose time is undefined are left out; those that had the bump at the
+    first snapshot are earlier than all others. Pairs of runs with the same seeds are compared where these alone can
+    reach p ≤ 0.05 after correction, else the two groups: decided by the number of runs, before looking at their times.
+    Raises ValueError for an unknown reference.
     """
     if reference is not None and reference not in cells.names:
         raise ValueError(f"--reference: no cell is called '{reference}'; there are: {'; '.join(cells.names)}")
@@ -119,35 +137,40 @@ def effects(times: pd.DataFrame, cells: Cells, reference: str | None = None) -> 
 
 
 def _sample(times: pd.DataFrame, cells: Cells, cell: str) -> _Sample:
-    own = times.set_index("run_id").reindex(cells.runs(cell)).query("state in ['located', 'after']")
-    observed = np.asarray(own["state"] == "located")
-    tokens = np.where(observed, np.asarray(own["estimate"], np.float64), np.asarray(own["low"], np.float64))
-    return _Sample(cells.table.loc[own.index, "seed"].to_numpy(str), np.log(np.maximum(tokens, 1.0)), observed)
+    own = times.set_index("run_id").reindex(cells.runs(cell)).query("state in ['located', 'before', 'after']")
+    state = own["state"].to_numpy(str)
+    tokens = np.where(state == "located", np.asarray(own["estimate"], np.float64), np.asarray(own["low"], np.float64))
+    ln = np.where(state == "before", -np.inf, np.log(np.maximum(tokens, 1.0)))
+    return _Sample(cells.table.loc[own.index, "seed"].to_numpy(str), ln, state != "after")
 
 
 def compare(cell: str, treated: _Sample, other: str, reference: _Sample, comparisons: int = 1) -> Effect:
     """One cell against another; `comparisons` is how many p will be corrected for."""
+    from scipy.stats import rankdata
+
     counts = (len(treated), len(reference), int((~treated.observed).sum()), int((~reference.observed).sum()))
     if not len(treated) or not len(reference) or not (treated.observed.any() or reference.observed.any()):
         return Effect(cell, other, *counts)
+    early = {"before": int(treated.early.sum()), "before_reference": int(reference.early.sum())}
     common = np.intersect1d(treated.seeds, reference.seeds)
     paired = len(common) > 1 and smallest_paired(len(common)) * comparisons <= LEVEL
     if paired:
         treated, reference = _of_seeds(treated, common), _of_seeds(reference, common)
-    whole = bool(treated.observed.all() and reference.observed.all())
+    whole = treated.known and reference.known
     values, what = (treated.ln, reference.ln), "mean ln(tokens)"
     if not whole:
-        scores = logrank_scores(
-            np.concatenate([treated.ln, reference.ln]), np.concatenate([treated.observed, reference.observed])
-        )
+        # ranks, since only the order counts and −∞ is no time
+        order = rankdata(np.concatenate([treated.ln, reference.ln]))
+        scores = logrank_scores(order, np.concatenate([treated.observed, reference.observed]))
         values, what = (scores[: len(treated)], scores[len(treated) :]), "mean log-rank score"
-    test = None
+    difference, test = float(values[0].mean() - values[1].mean()), None
     if paired:
         test = sign_flip(values[0] - values[1], what)
     elif min(counts[:2]) > 1:
         test = two_groups(values[1], values[0], what)
     numbers = _measured(treated, reference, paired) if whole else _bounded(treated, reference)
-    return Effect(cell, other, *counts, test=test, paired=paired, comparisons=comparisons, **numbers)
+    told = {"difference": difference, "test": test, "paired": paired, "comparisons": comparisons}
+    return Effect(cell, other, *counts, **told, **early, **numbers)
 
 
 def _of_seeds(sample: _Sample, seeds: npt.NDArray[np.str_]) -> _Sample:
@@ -185,24 +208,30 @@ def _measured(treated: _Sample, reference: _Sample, paired: bool) -> dict[str, A
 
 
 def _bounded(treated: _Sample, reference: _Sample) -> dict[str, Any]:
-    """What pairs of runs, one of each cell, say about the ratio when some are censored."""
-    known = treated.ln[:, None] - reference.ln[None, :]
+    """What pairs of runs, one of each cell, say about the ratio when the times of some are only bounded."""
+    with np.errstate(invalid="ignore"):  # both early, −∞ − −∞
+        known = treated.ln[:, None] - reference.ln[None, :]
     later = ~treated.observed[:, None] & reference.observed[None, :]
     earlier = treated.observed[:, None] & ~reference.observed[None, :]
     neither = ~treated.observed[:, None] & ~reference.observed[None, :]
-    # where both are censored nothing is known of their ratio, and it cannot lean to either side
-    middle = np.where(later, np.inf, np.where(earlier, -np.inf, np.where(neither, 0.0, known)))
+    neither |= treated.early[:, None] & reference.early[None, :]
+    ln = np.where(later, np.inf, np.where(earlier, -np.inf, known))
     low = np.where(earlier | neither, -np.inf, known)
     high = np.where(later | neither, np.inf, known)
-    with np.errstate(over="ignore", invalid="ignore"):
-        ratio = float(np.exp(_median(middle)))
-        return {"ratio": ratio, "ratio_low": float(np.exp(low.min())), "ratio_high": float(np.exp(high.max()))}
+    ratio, least, most = (float(value) for value in np.exp([_median(ln, neither), low.min(), high.max()]))
+    return {"ratio": ratio, "ratio_low": least, "ratio_high": most}
 
 
-def _median(values: Array) -> float:
-    """Of values that may be infinite: the lower of the two in the middle where these are −∞ and ∞, else their mean."""
-    ordered = np.sort(values, axis=None)
-    below, above = float(ordered[(len(ordered) - 1) // 2]), float(ordered[len(ordered) // 2])
+def _median(values: Array, unknown: npt.NDArray[np.bool_]) -> float:
+    """Of ln ratios that may be infinite, the unknown ones put at 0, where they lean to neither side.
+
+    NaN where one of these comes to lie in the middle. Of two that do, the mean, or the lower where one is infinite.
+    """
+    order = np.argsort(np.where(unknown, 0.0, values), axis=None)
+    middle = order[[(len(order) - 1) // 2, len(order) // 2]]
+    if unknown.ravel()[middle].any():
+        return np.nan
+    below, above = (float(value) for value in values.ravel()[middle])
     return below if np.isinf(below) or np.isinf(above) else (below + above) / 2
 
 
