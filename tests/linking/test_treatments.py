@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from statsmodels.stats.power import TTestPower
 
 from induction_bump.linking.permutation import sign_flip, two_groups
 from induction_bump.linking.times import event_times
@@ -86,6 +87,43 @@ def test_p_is_corrected_for_all_comparisons_of_the_study():
     assert clamped.p_holm == pytest.approx(max(clamped.test.p, smeared.p_holm))
     assert clamped.direction == "cannot tell"
     assert clamped.seeds_needed is None or clamped.seeds_needed > 5
+    assert smeared.seeds_needed is None
+
+
+@pytest.mark.parametrize(
+    ("shift", "comparisons", "told"), [(0.0, 1, True), (0.0, 2, False), (0.4, 2, False), (0.0, 6, False)]
+)
+def test_the_seeds_that_it_takes_are_those_of_the_corrected_test(shift: float, comparisons: int, told: bool):
+    """Eight pairs with p = 0.031 before correction, or more alike with a larger p."""
+    apart = np.array([0.3, 0.5, 0.2, 0.6, 0.4, 0.35, 0.1, -0.25])
+    apart[0] -= shift
+    middle = 1e5 * np.exp(0.05 * np.arange(8))
+    others = {f"s{'s' * i}": middle for i in range(2, comparisons + 1)}
+    times = {"plain": middle, "smeared": middle * np.exp(apart), **others}
+    settings = {"plain": PLAIN, "smeared": SMEARED} | {name: PLAIN | {"model.sublayers": name} for name in others}
+    brackets = {name: [(0.99 * t, 1.01 * t) for t in values] for name, values in times.items()}
+    effect = next(e for e in of(made_study(paired(settings, brackets))) if "smeared" in e.cell)
+    assert (effect.paired, effect.comparisons) == (True, comparisons)
+    if told:
+        assert effect.p_holm == pytest.approx(8 / 256)
+        assert effect.seeds_needed is None
+        return
+    d = apart.mean() / apart.std(ddof=1) * (1 - 3 / 27)
+    needed = TTestPower().solve_power(d, power=0.8, alpha=0.05 / comparisons)
+    assert effect.direction == "cannot tell"
+    assert effect.seeds_needed == max(9, int(np.ceil(needed)))
+
+
+@pytest.mark.parametrize(("comparisons", "seeds"), [(1, 4), (4, 5)])
+def test_no_fewer_seeds_are_named_than_an_exact_test_takes(comparisons: int, seeds: int):
+    """An effect of many standard deviations, but 2 / C(8, 4) = 0.029 and 4 · 2 / C(10, 5) = 0.032."""
+    names = {"plain": PLAIN, "smeared": SMEARED} | {
+        name: PLAIN | {"model.sublayers": name} for name in ("sss", "ssss", "s")[: comparisons - 1]
+    }
+    times = {name: around(0.2e6 if name == "smeared" else 1e6, 3, i) for i, name in enumerate(names)}
+    effect = next(e for e in of(made_study(paired(names, times))) if "smeared" in e.cell)
+    assert effect.comparisons == comparisons
+    assert effect.seeds_needed == effect.fewest == seeds
 
 
 def test_runs_that_never_have_the_bump_are_later_by_a_bound():

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from induction_bump.linking.equivalence import seeds_for_difference
+from induction_bump.linking.equivalence import MOST_SEEDS
 from induction_bump.linking.permutation import (
     Test,
     logrank_scores,
@@ -27,6 +27,9 @@ from induction_bump.records.cells import Cells
 Array = npt.NDArray[np.float64]
 Direction = Literal["earlier", "later", "cannot tell", "no bump in either", "no time"]
 LEVEL = 0.05
+_POWER = 0.8
+_CERTAIN = 5.0
+"""An effect in standard deviations beyond which the number of seeds is the least."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class Effect:
     """Runs of the cell that had the bump at the first snapshot."""
     before_reference: int = 0
     seeds_needed: int | None = None
-    """Seeds a cell with which an effect as large as the one seen would be found 4 times in 5."""
+    """Where the answer is "cannot tell": seeds a cell with which the corrected test would tell 4 times in 5, were the
+    effect seen the true one. None with censored runs and beyond `MOST_SEEDS`."""
 
     @property
     def could_tell(self) -> bool:
@@ -74,7 +78,7 @@ class Effect:
     @property
     def fewest(self) -> int:
         """Runs a cell with which unpaired comparisons, so many of them, could."""
-        return next(n for n in itertools.count(2) if smallest_unpaired(n, n) * self.comparisons <= LEVEL)
+        return next(n for n in itertools.count(2) if _smallest_of_two(n) * self.comparisons <= LEVEL)
 
     @property
     def direction(self) -> Direction:
@@ -133,7 +137,7 @@ def effects(times: pd.DataFrame, cells: Cells, reference: str | None = None) -> 
         compare(cell, _sample(times, cells, cell), other, _sample(times, cells, other), len(pairs))
         for cell, other in pairs
     ]
-    return _holm(found)
+    return [replace(effect, seeds_needed=_seeds_needed(effect)) for effect in _holm(found)]
 
 
 def _sample(times: pd.DataFrame, cells: Cells, cell: str) -> _Sample:
@@ -179,7 +183,7 @@ def _of_seeds(sample: _Sample, seeds: npt.NDArray[np.str_]) -> _Sample:
 
 
 def _measured(treated: _Sample, reference: _Sample, paired: bool) -> dict[str, Any]:
-    """Ratio with its interval, d, and the seeds that an effect of this size needs."""
+    """Ratio with its interval, and d."""
     from scipy.stats import t
 
     x, y = treated.ln, reference.ln
@@ -203,8 +207,30 @@ def _measured(treated: _Sample, reference: _Sample, paired: bool) -> dict[str, A
         "ratio_low": low,
         "ratio_high": high,
         "d": hedges * shift / spread if spread else np.nan,
-        "seeds_needed": seeds_for_difference(shift, spread, paired=paired),
     }
+
+
+def _seeds_needed(effect: Effect) -> int | None:
+    """See `Effect.seeds_needed`: by Student's t at the level that the first step of Holm asks for.
+
+    At least one more than there are, and as many as an exact test needs to reach that level at all.
+    """
+    from statsmodels.stats.power import TTestIndPower, TTestPower  # slow to load
+
+    if effect.direction != "cannot tell" or not abs(effect.d) > 0:
+        return None
+    solver, smallest = (TTestPower(), smallest_paired) if effect.paired else (TTestIndPower(), _smallest_of_two)
+    level = LEVEL / effect.comparisons
+    size = min(abs(effect.d), _CERTAIN)
+    for n in range(max(effect.n, effect.n_reference) + 1, MOST_SEEDS + 1):
+        # SciPy's noncentral t gives NaN here and there where the power is 1 to many digits
+        if smallest(n) <= level and not solver.power(size, n, level, alternative="two-sided") < _POWER:
+            return n
+    return None
+
+
+def _smallest_of_two(n: int) -> float:
+    return smallest_unpaired(n, n)
 
 
 def _bounded(treated: _Sample, reference: _Sample) -> dict[str, Any]:
