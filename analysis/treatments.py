@@ -3,10 +3,11 @@
     python analysis/treatments.py runs/smeared_keys [--event icl] [--reference CELL] [--out DIR]
 
 Above: a dot a run, with the interval of its time, and the geometric mean of its cell; a triangle where a run
-had no bump by then. Below: the ratio of times to the cell of reference, with its 95 % interval and the exact test. By
-default a cell with smeared keys or clamps is compared with the same without them, and others with the plainest cell.
-Writes treatments.png, .svg, treatments.csv (a row a comparison) and treatments_times.csv (a row a run) to DIR, by
-default to `analysis/` in the study, which must have been located (`bump locate STUDY`).
+had no bump by then. Below: the ratio of times to the cell of reference, with its 95 % interval and the exact test.
+Dotted is no such interval but the range of ratios of pairs of runs, where some run ended without the bump, or had it at
+the first snapshot. By default a cell with smeared keys or clamps is compared with the same without them, and others
+with the plainest cell. Writes treatments.png, .svg, treatments.csv (a row a comparison) and treatments_times.csv (a row
+a run) to DIR, by default to `analysis/` in the study, which must have been located (`bump locate STUDY`).
 """
 
 from collections.abc import Sequence
@@ -69,12 +70,14 @@ def _ratios(axes: Axes, found: Sequence[Effect]) -> None:
     for place, effect in enumerate(found):
         low, high = max(effect.ratio_low, left), min(effect.ratio_high, right)
         if np.isfinite(low) and np.isfinite(high):
-            axes.hlines(place, low, high, color=notation.COLOURS[0], lw=1.6)
+            style = "-" if effect.interval == "95 %" else ":"
+            axes.hlines(place, low, high, color=notation.COLOURS[0], lw=1.6, ls=style)
         if not effect.ratio_high < right and effect.test:  # an interval without end leaves by the frame
             axes.scatter(right, place, marker=">", s=22, color=notation.COLOURS[0], clip_on=False, zorder=3)
         if not effect.ratio_low > left and effect.test:
             axes.scatter(left, place, marker="<", s=22, color=notation.COLOURS[0], clip_on=False, zorder=3)
-        axes.annotate(_words(effect), (1.03, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        words = _words(effect).replace("; ", ";\n")
+        axes.annotate(words, (1.03, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     axes.set_yticks(range(len(found)), [f"{effect.cell}\nagainst {effect.reference}" for effect in found], fontsize=8)
     axes.set_ylim(max(len(found), 1) - 0.5, -0.5)
     axes.set_xscale("log")
@@ -84,7 +87,9 @@ def _ratios(axes: Axes, found: Sequence[Effect]) -> None:
     axes.set_xticks([], minor=True)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
     axes.grid(False, axis="y")
-    axes.set_xlabel("ratio of times (left of 1: earlier)")
+    lines = {"95 %": "line: 95 % interval", "range of pairs": "dotted: range of pairs of runs"}
+    shown = [words for what, words in lines.items() if any(effect.interval == what for effect in found)]
+    axes.set_xlabel("\n".join(["ratio of times (left of 1: earlier)", ", ".join(shown)]))
 
 
 def _words(effect: Effect) -> str:
@@ -92,9 +97,9 @@ def _words(effect: Effect) -> str:
         return effect.direction
     words = f"{effect.direction}, p = {effect.p_holm:.2g}"
     if not effect.could_tell:
-        return f"{words}, {effect.fewest} runs a cell are the least to tell"
+        return f"{words}; {effect.fewest} runs a cell are the least to tell"
     if effect.direction == "cannot tell" and effect.seeds_needed:
-        return f"{words}; {effect.seeds_needed} seeds to tell"
+        return f"{words}; {effect.seeds_needed} seeds to tell, were this the true ratio"
     return words
 
 
@@ -122,10 +127,15 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 def _ratio_in_words(effect: Effect) -> str:
-    if not np.isfinite(effect.ratio) or effect.ratio == 0:
+    if np.isnan(effect.ratio):
+        return "no ratio"
+    if not 0 < effect.ratio < np.inf:
         side = f"at least {effect.ratio_low:.2f}" if effect.ratio > 1 else f"at most {effect.ratio_high:.2f}"
         return f"{side} times the tokens" if effect.test else "no ratio"
-    return f"{effect.ratio:.2f} times the tokens [{effect.ratio_low:.2f}, {effect.ratio_high:.2f}], d = {effect.d:.1f}"
+    words = f"{effect.ratio:.2f} times the tokens"
+    if effect.interval:
+        words += f" [{effect.ratio_low:.2f}, {effect.ratio_high:.2f}] ({effect.interval})"
+    return words if np.isnan(effect.d) else f"{words}, d = {effect.d:.1f}"
 
 
 if __name__ == "__main__":

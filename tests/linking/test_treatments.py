@@ -189,6 +189,13 @@ def test_of_runs_that_all_had_the_bump_at_the_first_snapshot_nothing_can_be_told
     assert np.isnan(effect.ratio)
 
 
+def test_the_interval_is_named_for_what_it_is():
+    known, never = around(1e6, 6, 0), [None, *around(1e6, 5, 1)]
+    for times, what in ((known, "95 %"), (never, "range of pairs")):
+        (effect,) = of(made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": around(0.9e6, 6, 2), "b": times})))
+        assert effect.interval == what
+
+
 def test_nothing_is_said_where_no_run_has_the_bump():
     (effect,) = of(made_study(paired({"a": PLAIN, "b": SMEARED}, {"a": [None] * 3, "b": [None] * 3})))
     assert (effect.test, effect.direction) == (None, "no bump in either")

@@ -58,7 +58,19 @@ def test_runs_without_the_bump_are_counted_and_bound_the_ratio() -> None:
     }
     [[_, _, counted, ratio, _, says]] = rows_of(dict(study_sections(made_study(runs)))["Treatments"])
     assert counted == "6 against 6 (6 without)"
-    assert ratio == f"0.00 [0.00, {(500_000 * 600_000) ** 0.5 / END:.2f}]"
+    assert ratio == f"0.00 [0.00, {(500_000 * 600_000) ** 0.5 / END:.2f}] (range of pairs)"
+    assert says == "earlier"
+
+
+def test_runs_that_had_the_bump_from_the_start_are_counted() -> None:
+    events = {"with": (SMEARED, [*["left_censored"] * 2, *[(500_000, 600_000)] * 4]), "without": (PLAIN, [None] * 6)}
+    runs = {
+        f"{name}-{seed}": {"cell": cell, "seed": seed, "events": {"icl": known[seed]}}
+        for name, (cell, known) in events.items()
+        for seed in range(6)
+    }
+    [[_, _, counted, *_, says]] = rows_of(dict(study_sections(made_study(runs)))["Treatments"])
+    assert counted == "6 (2 from the start) against 6 (6 without)"
     assert says == "earlier"
 
 

@@ -26,6 +26,7 @@ from induction_bump.records.cells import Cells
 
 Array = npt.NDArray[np.float64]
 Direction = Literal["earlier", "later", "cannot tell", "no bump in either", "no time"]
+Interval = Literal["95 %", "range of pairs"]
 LEVEL = 0.05
 _POWER = 0.8
 _CERTAIN = 5.0
@@ -48,9 +49,10 @@ class Effect:
     """Geometric mean time over the reference's; with censored runs the median ratio of all pairs of runs (Hodges and
     Lehmann), ∞ or 0 where that is beyond what was trained, NaN where nothing is known of the pair in the middle."""
     ratio_low: float = np.nan
-    """95 % interval by Student's t on ln(tokens), of pairs or after Welch; with censored runs, what is left of it: the
-    least ratio that some pair of runs allows."""
     ratio_high: float = np.nan
+    interval: Interval | None = None
+    """What lies between both: a 95 % interval by Student's t on ln(tokens), of pairs or after Welch; with censored runs
+    all ratios that some pair of runs allows, which says nothing of their mean."""
     d: float = np.nan
     """Cohen's d of ln(tokens): the mean difference in standard deviations, of the pairs' differences where paired, else
     pooled, corrected for small samples after Hedges."""
@@ -206,6 +208,7 @@ def _measured(treated: _Sample, reference: _Sample, paired: bool) -> dict[str, A
         "ratio": ratio,
         "ratio_low": low,
         "ratio_high": high,
+        "interval": "95 %",
         "d": hedges * shift / spread if spread else np.nan,
     }
 
@@ -245,7 +248,7 @@ def _bounded(treated: _Sample, reference: _Sample) -> dict[str, Any]:
     low = np.where(earlier | neither, -np.inf, known)
     high = np.where(later | neither, np.inf, known)
     ratio, least, most = (float(value) for value in np.exp([_median(ln, neither), low.min(), high.max()]))
-    return {"ratio": ratio, "ratio_low": least, "ratio_high": most}
+    return {"ratio": ratio, "ratio_low": least, "ratio_high": most, "interval": "range of pairs"}
 
 
 def _median(values: Array, unknown: npt.NDArray[np.bool_]) -> float:

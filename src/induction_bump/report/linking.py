@@ -118,7 +118,8 @@ def _treatments(effects: Sequence[Effect]) -> str | None:
         (
             effect.cell,
             effect.reference,
-            f"{_runs(effect.n, effect.censored)} against {_runs(effect.n_reference, effect.censored_reference)}",
+            f"{_runs(effect.n, effect.censored, effect.before)} against "
+            f"{_runs(effect.n_reference, effect.censored_reference, effect.before_reference)}",
             _interval(effect),
             _NONE if effect.test is None else f"{effect.p_holm:.2g}",
             effect.direction,
@@ -128,13 +129,15 @@ def _treatments(effects: Sequence[Effect]) -> str | None:
     heads = ("Cell", "Against", "Runs", "Ratio of times", "p", "The bump comes")
     note = (
         "Time of the change of in-context learning. Runs are the unit: exact permutation tests, in pairs of equal "
-        "seeds where these can reach 0.05, corrected for all comparisons of the study (Holm). Interval: 95 %."
+        "seeds where these can reach 0.05, corrected for all comparisons of the study (Holm). In brackets: the 95 % "
+        "interval, or, where times of runs are only bounded, the range of the ratios of pairs of runs."
     )
     return _rows(heads, lines, "Treatments") + _note(note)
 
 
-def _runs(n: int, censored: int) -> str:
-    return f"{n} ({censored} without)" if censored else str(n)
+def _runs(n: int, censored: int, before: int) -> str:
+    parts = [f"{count} {what}" for count, what in ((censored, "without"), (before, "from the start")) if count]
+    return f"{n} ({', '.join(parts)})" if parts else str(n)
 
 
 def _interval(effect: Effect) -> str:
@@ -143,7 +146,8 @@ def _interval(effect: Effect) -> str:
     if np.isnan(effect.ratio_low):
         return f"{effect.ratio:.2f}"
     low, high = ("∞" if np.isinf(end) else f"{end:.2f}" for end in (effect.ratio_low, effect.ratio_high))
-    return f"{'∞' if np.isinf(effect.ratio) else f'{effect.ratio:.2f}'} [{low}, {high}]"
+    what = "" if effect.interval == "95 %" else f" ({effect.interval})"
+    return f"{'∞' if np.isinf(effect.ratio) else f'{effect.ratio:.2f}'} [{low}, {high}]{what}"
 
 
 def _claims(judged: Sequence[Judged], study: Path) -> str | None:
