@@ -13,6 +13,7 @@ from induction_bump.linking.treatments import Effect
 from induction_bump.locate.formats import format_tokens
 from induction_bump.records.load import Records
 from induction_bump.report.markup import anchor, table
+from induction_bump.report.times import times_figure
 
 Section = tuple[str, str]
 """Title and HTML."""
@@ -33,7 +34,7 @@ def study_sections(records: Records) -> list[Section]:
     parts = {
         "What came first": _lags(evidence),
         "Without the induction heads": _shares(evidence),
-        "Treatments": _treatments(evidence.effects) if len(evidence.cells.names) > 1 else None,
+        "Treatments": _treatments(evidence) if len(evidence.cells.names) > 1 else None,
         "Published claims": _claims(judge([records]), records.path),
     }
     return [
@@ -110,8 +111,9 @@ def _shares(evidence: Evidence) -> str | None:
     return _rows(heads, lines, "Without the induction heads") + _note(note)
 
 
-def _treatments(effects: Sequence[Effect]) -> str | None:
-    """Each cell against its reference, in time of the bump."""
+def _treatments(evidence: Evidence) -> str | None:
+    """When each cell has the bump, and each against its reference."""
+    effects = evidence.effects
     if not effects:
         return None
     lines = [
@@ -132,7 +134,10 @@ def _treatments(effects: Sequence[Effect]) -> str | None:
         "seeds where these can reach 0.05, corrected for all comparisons of the study (Holm). In brackets: the 95 % "
         "interval, or, where times of runs are only bounded, the range of the ratios of pairs of runs."
     )
-    return _rows(heads, lines, "Treatments") + _note(note)
+    drawn = times_figure(evidence.times(), evidence.cells, evidence.runs["run"].to_dict())
+    legend = "A dot a run, over training tokens; the line is the geometric mean of a cell. " if drawn else ""
+    legend += "An arrow is a run of which only a bound is known. " if "<path" in drawn else ""
+    return drawn + _rows(heads, lines, "Treatments") + _note(legend + note)
 
 
 def _runs(n: int, censored: int, before: int) -> str:
