@@ -66,6 +66,42 @@ def test_leaving_out_censored_runs_would_bias_the_exponent():
     assert careless.high < 0.5
 
 
+def test_leaving_out_runs_that_had_it_at_the_first_snapshot_would_bias_the_exponent():
+    t = np.concatenate([drawn(np.random.default_rng(seed), 0.3) for seed in range(8)])
+    batch, context = np.tile(BATCH, 8), np.tile(CONTEXT, 8)
+    times, first = bracketed(t, 1e4), np.ceil(np.quantile(t, 0.4) / 1e4) * 1e4
+    early = times["high"] <= first
+    times.loc[early, ["low", "high", "estimate"]] = [0.0, first, np.nan]
+    kept = fit_power_law(times, {"batch": batch, "context": context}).exponents["batch"]
+    careless = fit_power_law(times[~early], {"batch": batch[~early], "context": context[~early]}).exponents["batch"]
+    assert kept.low < 0.5 < kept.high
+    assert careless.high < 0.5
+
+
+def test_a_bump_before_training_lies_before_all_that_is_told():
+    times = bracketed(drawn(np.random.default_rng(0)), 1e4)
+    first = times["low"][1:].min()
+    laws = []
+    for high in (0.0, first):
+        times.loc[0, ["low", "high", "estimate"]] = [0.0, high, np.nan]
+        laws.append(fit_power_law(times, {"batch": BATCH}))
+    before, at_first = laws
+    assert before.exponents["batch"] == at_first.exponents["batch"]
+    assert before.n == 27
+
+
+def test_a_setting_without_logarithm_is_named():
+    x = {"batch": BATCH, "training.warmup": np.where(BATCH > 8, 1e5, 0.0)}
+    with pytest.raises(NoFitError, match=r"training\.warmup: .* not 0"):
+        fit_power_law(bracketed(drawn(np.random.default_rng(0)), 1e4), x)
+
+
+def test_brackets_too_wide_to_tell_the_spread_are_refused():
+    times = pd.DataFrame({"low": [3.0e6] * 3 + [3.2e6] * 5, "high": [3.2e6] * 3 + [3.4e6] * 5})
+    with pytest.raises(NoFitError, match="too far apart"):
+        fit_power_law(times, {})
+
+
 @pytest.mark.parametrize(
     ("x", "message"),
     [
