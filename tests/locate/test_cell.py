@@ -1,13 +1,21 @@
 """The spread over seeds of the time of a change."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from induction_bump.linking.law import fit_power_law
 from induction_bump.locate.cell import Sighting, fit_cell
+from induction_bump.locate.events import Event
+from induction_bump.locate.formats import format_tokens
+from induction_bump.locate.moments import Moment
+from induction_bump.locate.outcome import LocatedChange
 from induction_bump.locate.run import find
+from induction_bump.locate.text import cell_block
 from tests.records.make import make_run
 
 
@@ -42,15 +50,86 @@ def test_censored_times_agree_with_lifelines():
     assert cell.cv == pytest.approx(math.sqrt(math.expm1(spread**2)), rel=0.06)
 
 
-def test_runs_without_the_change_move_the_median_up_and_leave_it_open():
-    found = sightings(np.array([1.0e6, 1.1e6, 1.2e6]))
+def test_runs_without_the_change_move_the_median_up():
+    found = sightings(np.array([1.0e6, 1.1e6, 1.2e6, 1.3e6, 1.1e6]))
     alone = fit_cell("all runs", "icl", found)
-    censored = fit_cell("all runs", "icl", [*found, *[Sighting(2e6)] * 5])
+    censored = fit_cell("all runs", "icl", [*found, *[Sighting(2e6)] * 3])
     assert alone.median is not None
     assert censored.median is not None
     assert censored.median > alone.median
-    assert censored.high == math.inf
-    assert "5 right-censored" in censored.rule
+    assert "3 right-censored" in censored.rule
+
+
+@pytest.mark.parametrize("without", [4, 5, 13])
+def test_a_median_that_most_runs_did_not_reach_is_only_bounded_below(without: int):
+    found = sightings(np.array([1.0e6, 1.1e6, 1.2e6]))
+    cell = fit_cell("all runs", "icl", [*found, *[Sighting(5e6)] * without])
+    assert (cell.median, cell.cv, cell.high) == (None, None, math.inf)
+    assert cell.low is not None
+    assert cell.low > 1.0e6
+    assert "open above" in cell.rule
+    assert f"later than {format_tokens(cell.low)}" in cell_block([cell])
+
+
+def test_a_median_that_most_runs_had_at_the_first_snapshot_is_only_bounded_above():
+    found = sightings(np.array([1.0e6, 1.1e6, 1.2e6]))
+    cell = fit_cell("all runs", "icl", [*found, *[Sighting(0, 1e5)] * 5])
+    assert (cell.found, cell.median, cell.low) == (8, None, 0)
+    assert cell.high is not None
+    assert 1e5 < cell.high < 1.1e6
+    assert "earlier than" in cell_block([cell])
+
+
+@pytest.mark.parametrize(("end", "runs"), [(1.0, 16), (1.4, 8)])
+def test_the_interval_holds_the_median_where_runs_are_too_short(end: float, runs: int):
+    """A median of 1e6, half of the runs or an eighth censored: about nine intervals in ten, or more."""
+    random = np.random.default_rng(4)
+    inside = []
+    for _ in range(40):
+        times = np.exp(0.3 * random.standard_normal(runs)) * 1e6
+        seen = [s if s.high <= end * 1e6 else Sighting(end * 1e6) for s in sightings(times, 5e4)]
+        cell = fit_cell("all runs", "icl", seen)
+        if cell.low is not None and cell.high is not None:
+            inside.append(cell.low <= 1e6 <= cell.high)
+    assert len(inside) >= 35
+    assert np.mean(inside) >= 0.85
+
+
+@pytest.mark.parametrize("brackets", [[(3.0e6, 3.2e6)] * 8, [(3.0e6, 3.2e6)] * 3 + [(3.2e6, 3.4e6)] * 5])
+def test_snapshots_too_far_apart_only_bound_the_spread(brackets: list[tuple[float, float]]):
+    cell = fit_cell("all runs", "icl", [Sighting(*bracket) for bracket in brackets])
+    assert (cell.cv, cell.cv_low) == (None, 0)
+    assert cell.cv_high is not None
+    assert 0.01 < cell.cv_high < 0.1
+    assert f"≤ {100 * cell.cv_high:.1f} %" in cell_block([cell])
+
+
+def test_a_cell_and_a_law_without_settings_tell_one_spread():
+    random = np.random.default_rng(2)
+    times = sightings(np.exp(random.normal(0, 0.1, 8)) * 3e6, step=2e5)
+    seen = [s if s.high < 3.4e6 else Sighting(3.4e6) for s in times]
+    cell = fit_cell("all runs", "icl", seen)
+    law = fit_power_law(pd.DataFrame([(s.low, s.high) for s in seen], columns=["low", "high"]), {})
+    assert cell.n > cell.found
+    assert cell.median == pytest.approx(law.predict({}))
+    assert cell.cv == pytest.approx(math.sqrt(math.expm1(law.sigma**2)))
+
+
+def test_undetermined_runs_are_counted_and_change_no_number():
+    found = sightings(np.array([1.0e6, 1.1e6, 1.2e6, 1.3e6, 1.1e6, 1.2e6]))
+    cell, alone = (fit_cell("all runs", "icl", [*found, *more]) for more in ([Sighting()] * 2, []))
+    assert (cell.n, cell.found, cell.undetermined, cell.without) == (8, 6, 2, 0)
+    assert (cell.median, cell.low, cell.high) == pytest.approx((alone.median, alone.low, alone.high))
+    assert (cell.cv_low, cell.cv, cell.cv_high) == pytest.approx((alone.cv_low, alone.cv, alone.cv_high))
+    assert "2 undetermined" in cell.rule
+    assert "6/0/2" in cell_block([cell])
+
+
+def test_more_undetermined_runs_than_others_leave_no_median():
+    found = sightings(np.array([1.0e6, 1.1e6, 1.2e6]))
+    cell = fit_cell("all runs", "icl", [*found, *[Sighting()] * 4])
+    assert (cell.undetermined, cell.median, cell.low, cell.high, cell.cv) == (4, None, None, None, None)
+    assert "too few to bound the median" in cell.rule
 
 
 def test_two_changes_are_too_few():
@@ -65,3 +144,39 @@ def test_runs_that_share_all_but_their_seeds_are_a_cell(tmp_path: Path):
         make_run(tmp_path, name="two", sublayers="ss", seed=seed, snapshots=4)
     cells = find(tmp_path / "study").cells
     assert {(cell.cell, cell.n) for cell in cells} == {("s", 2), ("ss", 2)}
+
+
+def test_a_run_says_of_an_event_what_its_verdict_says(tmp_path: Path):
+    run = find(make_run(tmp_path, snapshots=4)).runs[0]
+    first, later = Moment(0, 0), Moment(10, 1000)
+    told = {
+        "not_applicable": (Event("icl", "not_applicable", ""), None),
+        "left_censored": (Event("icl", "left_censored", "", later, later), Sighting(0, 1000)),
+        "found": (Event("icl", "found", "", first, later), Sighting(0, 1000)),
+        "not_found": (Event("icl", "not_found", ""), Sighting(run.tokens)),
+        "goes on": (Event("icl", "right_censored", "", later), Sighting(1000)),
+        "too few snapshots left": (Event("icl", "right_censored", ""), Sighting()),
+    }
+    for event, expected in told.values():
+        assert replace(run, events=(event,)).sighting("icl") == expected
+
+
+def test_a_run_says_of_a_change_what_its_verdict_says(tmp_path: Path):
+    run = find(make_run(tmp_path, snapshots=4)).runs[0]
+    told = {"undetermined": Sighting(), "not_applicable": None, "none": Sighting(run.tokens)}
+    for verdict, expected in told.items():
+        change = LocatedChange("icl_change", "icl_window_score", verdict, "")
+        assert replace(run, changes=(change,)).sighting("icl_change") == expected
+
+
+def test_runs_that_leave_a_change_open_stay_in_their_cell(tmp_path: Path):
+    for seed in range(3):
+        make_run(tmp_path, snapshots=4, seed=seed)
+    located = find(tmp_path / "study")
+    verdicts = ("none", "undetermined", "not_applicable")
+    runs = tuple(
+        replace(run, changes=(LocatedChange("icl_change", "icl_window_score", verdict, ""),))
+        for run, verdict in zip(located.runs, verdicts, strict=True)
+    )
+    (cell,) = (c for c in replace(located, runs=runs).cells if c.event == "icl_change")
+    assert (cell.n, cell.found, cell.without, cell.undetermined) == (3, 0, 1, 2)

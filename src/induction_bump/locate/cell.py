@@ -1,37 +1,44 @@
 """When the runs of one cell change: the spread over seeds (measures.md §6).
 
 A cell are runs that were trained alike but for their seeds (`records.cells`). Each run says between which
-two snapshots its change lies, or that there was none up to its last one; a log-normal time of the change is fitted to
-that by maximum likelihood (interval-censored; a run without the change is right-censored at its end). The interval of
-the median is that of its profile likelihood, with the cut-off n · ln(1 + t²/(n − 1)), t being Student's with n − 1
-degrees of freedom: were the times known exactly, that would be the t interval of a mean. It is never mixed with the
-intervals of single runs, which know nothing of other seeds.
+two snapshots its change lies, or that there was none up to its last one; or its records leave that open, which says
+nothing of the time, but is counted. A log-normal time of the change is fitted to that (`lognormal.py`). The interval of
+the median is never mixed with the intervals of single runs, which know nothing of other seeds.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
+from induction_bump.locate.lognormal import Brackets, LogNormal
 
-CONFIDENCE = 0.90
 LEAST_FOUND = 3
-"""Runs with the change below which no spread is told."""
+"""Runs with the change between two snapshots below which no spread is told."""
 
 
 @dataclass(frozen=True)
 class Sighting:
     """What one run says about the time of its change, in tokens."""
 
-    low: float
+    low: float = 0.0
     """After which it was; 0 where nothing is known."""
     high: float = math.inf
-    """By which it was; infinite where the run did not have it."""
+    """By which it was; infinite where the run is not known to have it, 0 where it had it before training."""
 
     @property
     def found(self) -> bool:
         """Whether the run had it."""
         return math.isfinite(self.high)
+
+    @property
+    def undetermined(self) -> bool:
+        """Whether the run leaves open if and when it had it."""
+        return not self.found and not self.low
+
+    @property
+    def bracketed(self) -> bool:
+        """Whether it lies between two moments of training."""
+        return self.found and self.low > 0
 
 
 @dataclass(frozen=True)
@@ -43,66 +50,66 @@ class Cell:
     event: str
     n: int
     found: int
+    undetermined: int
+    """Runs that leave open whether they have it; the others ended without it."""
     median: float | None = None
-    """Tokens by which half of all seeds have changed; None where too few have."""
+    """Tokens by which half of all seeds have changed; None where too few have to bound it on both sides."""
     low: float | None = None
     high: float | None = None
-    """90 % interval of the median."""
+    """90 % interval of the median; 0 and infinite on a side that is open."""
     cv: float | None = None
-    """Coefficient of variation over seeds."""
+    """Coefficient of variation over seeds; None where the snapshots are too far apart to tell it from 0."""
+    cv_low: float | None = None
+    cv_high: float | None = None
+    """Its 90 % interval; from 0 where it is only known to be at most `cv_high`."""
     rule: str = ""
     """What the numbers rest on."""
 
+    @property
+    def without(self) -> int:
+        """Runs that ended without it."""
+        return self.n - self.found - self.undetermined
+
 
 def fit_cell(cell: str, event: str, sightings: Sequence[Sighting]) -> Cell:
-    """Median and spread of the time of a change, from one sighting a run."""
-    n, found = len(sightings), sum(s.found for s in sightings)
-    if found < LEAST_FOUND:
-        return Cell(
-            cell, event, n, found, rule=f"{found} of {n} runs have it; {LEAST_FOUND} are the least for a spread"
-        )
-    times = _LogNormalTimes(sightings)
-    censored = f", {n - found} right-censored at their ends" if found < n else ""
-    rule = f"log-normal over {n} seeds, {found} with the change between two snapshots{censored}"
-    # maximum likelihood gives a variance over n
-    spread = times.sigma * math.sqrt(n / (n - 1))
-    low, high = times.interval(n)
-    return Cell(cell, event, n, found, math.exp(times.mu), low, high, math.sqrt(math.expm1(spread**2)), rule)
+    """Median and spread of the time of a change, from one sighting a run.
+
+    More than half of the runs must bound the time from above for the median to be bounded above, and from below
+    likewise: beyond that it would be the tail of the log-normal that is told, not what runs have shown.
+    """
+    n, found, open_runs = len(sightings), sum(s.found for s in sightings), sum(s.undetermined for s in sightings)
+    counted = Cell(cell, event, n, found, open_runs)
+    bracketed = sum(s.bracketed for s in sightings)
+    if bracketed < LEAST_FOUND:
+        between = f", {bracketed} between two snapshots" if bracketed < found else ""
+        return replace(counted, rule=f"{found} of {n} runs have it{between}; {LEAST_FOUND} are the least for a spread")
+    rule = _rule(counted, bracketed)
+    above, below = 2 * found >= n, 2 * sum(s.low > 0 for s in sightings) >= n
+    if not above and not below:
+        return replace(counted, rule=f"{rule}: too few to bound the median")
+    fit = LogNormal(Brackets.of_tokens([s.low for s in sightings], [s.high for s in sightings]))
+    low, high = (math.exp(end) for end in fit.mean_interval)
+    if not above:
+        return replace(counted, low=low, high=math.inf, rule=f"{rule}: with fewer than half, the median is open above")
+    if not below:
+        return replace(counted, low=0.0, high=high, rule=f"{rule}: with more than half so early, it is open below")
+    cv_low, cv_high = (_variation(sigma) for sigma in fit.sigma_interval)
+    cv = None if fit.sigma is None else _variation(fit.sigma)
+    return replace(
+        counted, median=math.exp(fit.mean), low=low, high=high, cv=cv, cv_low=cv_low, cv_high=cv_high, rule=rule
+    )
 
 
-class _LogNormalTimes:
-    """The likelihood of μ and σ of ln(tokens) on a grid."""
+def _rule(cell: Cell, bracketed: int) -> str:
+    others = {
+        "before the first": cell.found - bracketed,
+        "right-censored at their ends": cell.without,
+        "undetermined": cell.undetermined,
+    }
+    told = "".join(f", {count} {what}" for what, count in others.items() if count)
+    return f"log-normal over {cell.n} seeds, {bracketed} with the change between two snapshots{told}"
 
-    _MU, _SIGMA = 401, 121
 
-    def __init__(self, sightings: Sequence[Sighting]) -> None:
-        from scipy.special import ndtr
-
-        known = [s for s in sightings if s.found]
-        middles = np.log([math.sqrt(max(s.low, s.high / 4) * s.high) for s in known])
-        wide = 4 * max(float(np.ptp(middles)), max(math.log(s.high / max(s.low, s.high / 4)) for s in known), 1e-3)
-        self._mu = np.linspace(middles.mean() - wide, middles.mean() + wide, self._MU)
-        # far below the distance of snapshots the likelihood no longer changes with σ
-        sigmas = np.geomspace(wide / 400, wide, self._SIGMA)
-        low = np.array([math.log(s.low) if s.low > 0 else -math.inf for s in sightings])
-        high = np.array([math.log(s.high) if s.found else math.inf for s in sightings])
-        z = [(ends - self._mu[:, None, None]) / sigmas[None, :, None] for ends in (low, high)]
-        # both ends in the lower tail, where differences are exact
-        flip = z[0] > 0
-        ends = np.where(flip, -z[1], z[0]), np.where(flip, -z[0], z[1])
-        likelihood = np.log(np.maximum(ndtr(ends[1]) - ndtr(ends[0]), 1e-300)).sum(2)
-        self._profile = likelihood.max(1)
-        # where snapshots are too far apart to tell, the middle of the values that are equally likely
-        best = np.argwhere(likelihood >= likelihood.max() - 1e-6)
-        self.mu = float(self._mu[best[:, 0]].mean())
-        self.sigma = float(sigmas[best[:, 1].min()])
-
-    def interval(self, n: int) -> tuple[float, float]:
-        """90 % interval of the median, in tokens; infinite above where censoring leaves it open."""
-        from scipy.stats import t
-
-        quantile = float(t.ppf((1 + CONFIDENCE) / 2, n - 1))
-        inside = 2 * (self._profile.max() - self._profile) <= n * math.log1p(quantile**2 / (n - 1))
-        ends = self._mu[inside]
-        open_above = bool(inside[-1])
-        return math.exp(float(ends[0])), math.inf if open_above else math.exp(float(ends[-1]))
+def _variation(sigma: float) -> float:
+    """The coefficient of variation of a log-normal."""
+    return math.sqrt(math.expm1(sigma**2)) if sigma < 20 else math.inf

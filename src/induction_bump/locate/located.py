@@ -52,24 +52,38 @@ class LocatedRun:
         yield from (tables.change_row(self.run_id, self.run.name, change) for change in self.changes)
 
     def sighting(self, name: str) -> Sighting | None:
-        """What the run says about the time of an event or change; None where it says nothing.
+        """What the run says about the time of an event or change; None where it does not have what it is asked about.
 
         Of a change it is the interval of the midpoint. A run without it says that it was not until its last snapshot;
-        one that cannot have it, or whose change is undetermined, says nothing.
+        one whose records leave it open says nothing of the time.
         """
         change = self.change(name)
         if change is not None:
-            place = change.change and change.change.place
-            if change.found and place:
-                return Sighting(place.midpoint.low, place.midpoint.high)
-            return Sighting(self.tokens) if change.verdict == "none" and self.tokens else None
+            return self._sighting_of_change(change)
         event = next((e for e in self.events if e.name == name), None)
-        if event is None or event.verdict == "not_applicable":
+        return None if event is None else self._sighting_of_event(event)
+
+    def _sighting_of_change(self, change: LocatedChange) -> Sighting | None:
+        if change.verdict == "not_applicable":
             return None
-        if event.found:
-            low, high = event.interval
-            return Sighting(low.tokens, max(high.tokens, 1))
-        return Sighting(event.low.tokens if event.low else self.tokens) if self.tokens else None
+        place = change.change and change.change.place
+        if change.found and place:
+            return Sighting(place.midpoint.low, place.midpoint.high)
+        return Sighting(self.tokens if change.verdict == "none" else 0)
+
+    def _sighting_of_event(self, event: Event) -> Sighting | None:
+        match event.verdict:
+            case "not_applicable":
+                return None
+            case "left_censored":
+                return Sighting(0, event.interval[1].tokens)
+            case "found":
+                low, high = event.interval
+                return Sighting(low.tokens, high.tokens)
+            case "not_found":
+                return Sighting(self.tokens)
+            case _:
+                return Sighting(event.low.tokens if event.low else 0)
 
 
 @dataclass(frozen=True)
@@ -104,9 +118,9 @@ class Located:
         for name in grouped.names:
             for event in (*EVENTS, *CHANGES):
                 sightings = [by_id[run_id].sighting(event) for run_id in grouped.runs(name)]
-                known = [s for s in sightings if s is not None]
-                if len(known) > 1:
-                    yield fit_cell(name, event, known)
+                if len(sightings) > 1 and any(s is not None for s in sightings):
+                    # a run that is too short for a change, in a cell that can have it, leaves it open too
+                    yield fit_cell(name, event, [Sighting() if s is None else s for s in sightings])
 
     def text(self) -> str:
         """The same, to be read: a block a run, a line an event or change; then, of a study, a line a cell and event."""

@@ -118,10 +118,13 @@ def cell_row(cell: Cell) -> Row:
         "event": cell.event,
         "runs": cell.n,
         "found": cell.found,
+        "undetermined": cell.undetermined,
         "median": cell.median,
         "median_low": cell.low,
         "median_high": cell.high,
         "cv": cell.cv,
+        "cv_low": cell.cv_low,
+        "cv_high": cell.cv_high,
         "rule": cell.rule,
     }
 

@@ -1,5 +1,6 @@
 """Events, changes and cells as aligned lines for people."""
 
+import math
 from collections.abc import Sequence
 
 from induction_bump.locate.cell import Cell
@@ -25,11 +26,9 @@ def block(name: str, status: str, tokens: int, events: Sequence[Event], changes:
 
 def cell_block(cells: Sequence[Cell]) -> str:
     """A study: when the runs of each cell change, a line a cell and event that some run has, and for `icl_change`."""
-    titles = ("cell", "event", "runs", "median over seeds (90 %)", "CV")
+    titles = ("cell", "event", "found/none/undetermined", "median over seeds (90 %)", "CV")
     told = [c for c in cells if c.found or c.event == "icl_change"]
-    lines = [
-        (c.cell, c.event, f"{c.found}/{c.n}", _median(c), "–" if c.cv is None else f"{100 * c.cv:.0f} %") for c in told
-    ]
+    lines = [(c.cell, c.event, f"{c.found}/{c.without}/{c.undetermined}", _median(c), _variation(c)) for c in told]
     return "\n".join(["Over seeds", *aligned([titles, *lines])])
 
 
@@ -40,10 +39,23 @@ def aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _median(cell: Cell) -> str:
-    if cell.median is None or cell.low is None or cell.high is None:
+    if cell.low is None or cell.high is None:
         return "–"
-    above = f"{format_tokens(cell.low)} or later" if cell.high == float("inf") else format_interval(cell.low, cell.high)
+    if cell.median is None:
+        is_open = math.isinf(cell.high)
+        return f"later than {format_tokens(cell.low)}" if is_open else f"earlier than {format_tokens(cell.high)}"
+    above = f"{format_tokens(cell.low)} or later" if math.isinf(cell.high) else format_interval(cell.low, cell.high)
     return f"{format_tokens(cell.median, 3)} ({above})"
+
+
+def _variation(cell: Cell) -> str:
+    if cell.cv_high is None:
+        return "–"
+    return _percent(cell.cv) if cell.cv and cell.cv_low else f"≤ {_percent(cell.cv_high)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"
 
 
 def _event_line(event: Event) -> tuple[str, ...]:

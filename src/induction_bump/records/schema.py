@@ -111,14 +111,19 @@ CELLS = pa.schema(
         ("event", pa.string()),
         ("runs", pa.int32()),
         ("found", pa.int32()),
+        ("undetermined", pa.int32()),
         ("median", pa.float64()),
         ("median_low", pa.float64()),
         ("median_high", pa.float64()),
         ("cv", pa.float64()),
+        ("cv_low", pa.float64()),
+        ("cv_high", pa.float64()),
         ("rule", pa.string()),
     ]
 )
-"""What `bump locate` writes of a study: the time of each event over the seeds of each cell, in tokens."""
+"""What `bump locate` writes of a study: the time of each event over the seeds of each cell, in tokens. Of its `runs`,
+`found` have it, `undetermined` leave that open, the others ended without it. A median that is open on a side is null,
+with `median_low` 0 or `median_high` infinite; `cv` is null where only `cv_high` is known."""
 
 PROBES = pa.schema(
     [
