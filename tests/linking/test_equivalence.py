@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from induction_bump.linking.equivalence import equivalence, seeds_for_difference, seeds_for_equivalence
+from induction_bump.linking.equivalence import equivalence, holm, seeds_for_difference, seeds_for_equivalence
 from induction_bump.linking.permutation import sign_flip
 
 
@@ -25,6 +25,46 @@ def test_the_two_most_different_groups_decide():
     assert found.p > 0.99
     assert found.differ
     assert equivalence({name: groups[name] for name in "ab"}, 0.1).p < 0.01
+
+
+def test_only_pairs_that_are_asked_for_count():
+    groups = {"a": [0.0, 0.01, 0.02], "b": [0.02, 0.03, 0.04], "c": [0.3, 0.31, 0.32]}
+    assert equivalence(groups, 0.1, [("a", "b")]).same
+
+
+def test_the_test_of_sameness_is_that_of_statsmodels():
+    from statsmodels.stats.weightstats import ttost_ind
+
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(0, 0.1, 5), rng.normal(0.05, 0.3, 7)
+    theirs = ttost_ind(y, x, -0.2, 0.2, usevar="unequal")[0]
+    assert equivalence({"x": x, "y": y}, 0.2).p == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize(("gap", "spread"), [(0.0, 0.2), (0.1, 0.02)], ids=["equal and noisy", "at the margin"])
+def test_many_groups_that_are_alike_are_seldom_said_to_differ(gap: float, spread: float):
+    """At most 5 in 100 studies of eight groups, of which half lie `gap` apart from the other half."""
+    rng = np.random.default_rng(4)
+    wrong = [
+        equivalence({str(i): rng.normal(gap * (i % 2), spread, 6) for i in range(8)}, 0.1).differ for _ in range(150)
+    ]
+    assert np.mean(wrong) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 150)
+
+
+def test_the_correction_is_that_of_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    p = [0.03, 0.001, 0.2, 0.03, 0.9]
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    assert holm([]) == []
+
+
+def test_the_pair_that_differs_decides_before_one_that_is_noisier():
+    rng = np.random.default_rng(5)
+    groups = {"a": rng.normal(0, 0.01, 6), "b": rng.normal(0.2, 0.01, 6), "noisy": rng.normal(0.1, 2.0, 6)}
+    found = equivalence(groups, 0.1)
+    assert found.groups == ("a", "b")
+    assert found.differ
 
 
 def test_noise_is_not_taken_for_sameness():
