@@ -29,6 +29,13 @@ def verdict(claim: str, study) -> str | None:
     return finding and finding.verdict
 
 
+def found(claim: str, study) -> str:
+    """What was found, in words."""
+    finding = CLAIMS[claim].check(_evidence(study))
+    assert finding
+    return finding.found
+
+
 def _evidence(study):
     from induction_bump.linking.claims.evidence import Evidence
 
@@ -37,6 +44,17 @@ def _evidence(study):
 
 def cells_with(times: dict[str, list], **cells: dict[str, object]):
     return made_study(paired(cells, times))
+
+
+def with_ramps(study, ramps: dict[str, tuple[float, float, float]]):
+    """The study with changes of the ICL score as `bump locate` finds them: run_id → onset, end (tokens), share."""
+    rows = [
+        {"run_id": run, "event": "icl_change", "verdict": "abrupt", "onset": onset, "end": end, "share": share}
+        | {"midpoint": np.sqrt(onset * end), "width": np.log(end / onset)}
+        for run, (onset, end, share) in ramps.items()
+    ]
+    study.__dict__["changes"] = pd.DataFrame(rows)
+    return study
 
 
 BUMP, NONE = spread(1e6, 5), [None] * 5
@@ -138,9 +156,7 @@ def test_the_order_of_events_and_the_correlation_of_their_times():
     study = both_events(times, later)
     assert verdict("previous_token_head_announces_it", study) == "supported"
     assert verdict("precursor_correlation", study) == "supported"
-    lead = CLAIMS["precursor_lead"].check(_evidence(study))
-    assert lead
-    assert lead.found.startswith("1.15 [1.15, 1.15]")
+    assert found("precursor_lead", study).startswith("1.15 [1.15, 1.15]")
     assert verdict("previous_token_head_announces_it", both_events(later, times)) == "contradicted"
     assert verdict("precursor_correlation", both_events(times, later[::-1])) != "supported"
     names = ("previous_token", "prefix_matching")
@@ -175,33 +191,24 @@ def with_change(window: tuple[float, float], **about):
 )
 def test_how_much_forms_inside_the_change(inside: float, expected: str):
     runs = {f"r{i}": with_change((5e5, 1e6)) | {"seed": i} for i in range(5)}
-    scores = {run: [0.0, -0.05, -0.05 - inside - 0.01 * i, -0.95, -1.0] for i, run in enumerate(runs)}
-    study = made_study(runs, scalars=curves(scores))
+    study = made_study(runs, scalars=curves({run: [0.0, -0.1, -0.5, -1.0, -1.0] for run in runs}))
+    with_ramps(study, {run: (5e5, 1e6, inside + 0.01 * i) for i, run in enumerate(runs)})
     assert verdict("most_forms_in_the_window", study) == expected
     assert verdict("the_change_is_abrupt", study) == "supported"
-    assert verdict("length_of_the_ramp", study) == "not comparable"
+    assert found("length_of_the_ramp", study).startswith("71% [71%, 71%]")
     assert verdict("score_before_and_after", study) == "not comparable"
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(1.5, "supported"), (2.2, "contradicted")])
 def test_treatments_shift_a_change_or_reshape_it_too(factor: float, expected: str):
-    """Changes a third as late; on a fine grid their widths are ln 1.5 without the treatment, ln `factor` with it."""
-    tokens = np.geomspace(1e5, 4e6, 300)
-    runs = {}
+    """Changes a third as late; their widths are ln 1.5 without the treatment, ln `factor` with it."""
+    cells = {"a": (TWO, 9e5, 1.5), "b": (TWO | SMEARED, 3e5, factor)}
+    runs, ramps = {}, {}
     for seed in range(8):
-        for name, cell, onset, width in (("a", TWO, 9e5, 1.5), ("b", TWO | SMEARED, 3e5, factor)):
-            onset *= 1 + 0.02 * seed
-            low, high = tokens[tokens <= onset][-1], tokens[tokens >= width * onset][0]
-            runs[f"{name}{seed}"] = with_change((low, high), cell=cell) | {"seed": seed}
-    study = made_study(runs, scalars=curves({run: [0.0] * 300 for run in runs}, tokens=tokens))
-    assert verdict("treatments_do_not_reshape", study) == expected
-
-
-def test_a_change_is_not_stretched_by_the_snapshots_around_it():
-    """Snapshots every 100k, onset and end in the middle of their gaps."""
-    tokens = np.arange(1e5, 2e6, 1e5)
-    study = made_study({"r": with_change((5e5, 1e6))}, scalars=curves({"r": [0.0] * len(tokens)}, tokens=tokens))
-    assert _evidence(study).window("r") == pytest.approx((np.sqrt(5e5 * 6e5), np.sqrt(9e5 * 1e6)))
+        for name, (cell, onset, width) in cells.items():
+            ramps[f"{name}{seed}"] = (onset, (width + 0.01 * seed) * onset, 0.8)
+            runs[f"{name}{seed}"] = with_change((onset, width * onset), cell=cell) | {"seed": seed}
+    assert verdict("treatments_do_not_reshape", with_ramps(made_study(runs), ramps)) == expected
 
 
 def test_without_a_located_change_nothing_is_inside_it():
@@ -239,6 +246,7 @@ def test_the_order_of_sizes_by_the_slope_of_the_loss(inverts: bool, expected: st
             ln = np.log(tokens / 1e6)
             losses[run] = list(np.where(ln < 0, before * ln, after * ln) + 1e-3 * rng.standard_normal(200))
     study = made_study(runs, scalars=curves(losses, "loss", tokens))
+    with_ramps(study, dict.fromkeys(runs, (9e5, 1.1e6, 0.8)))
     assert verdict("order_of_sizes_inverts", study) == expected
 
 
@@ -315,19 +323,28 @@ def test_the_spread_over_seeds_is_found_behind_wide_brackets():
     edges = 1e6 * np.exp(np.arange(-20, 20) * 0.2)
     place = np.searchsorted(edges, t)
     study = cells_with({"a": [(edges[i - 1], edges[i]) for i in place]}, a=TWO)
-    finding = CLAIMS["spread_over_seeds"].check(_evidence(study))
-    assert finding
-    assert finding.verdict == "not comparable"
-    assert float(finding.found.split("%")[0]) == pytest.approx(10, abs=1.5)
+    assert verdict("spread_over_seeds", study) == "not comparable"
+    assert float(found("spread_over_seeds", study).split("%")[0]) == pytest.approx(10, abs=1.5)
 
 
 def test_five_runs_that_agree_are_the_least_that_can_tell():
-    found = {n: share_of_runs([True] * n, "do") for n in (4, 5)}
-    assert [finding and finding.verdict for finding in found.values()] == ["cannot tell", "supported"]
+    findings = [share_of_runs([True] * n, "do") for n in (4, 5)]
+    assert [finding and finding.verdict for finding in findings] == ["cannot tell", "supported"]
     none = share_of_runs([False] * 5, "do")
     assert none
     assert none.verdict == "contradicted"
     assert share_of_runs([], "do") is None
+
+
+@pytest.mark.parametrize(
+    ("happened", "undecided", "expected"),
+    [([True] * 7, 1, "supported"), ([True] * 12, 12, "cannot tell"), ([False] * 7, 7, "cannot tell")],
+)
+def test_runs_that_are_left_open_may_do_either(happened: list[bool], undecided: int, expected: str):
+    finding = share_of_runs(happened, "do", undecided=undecided)
+    assert finding
+    assert finding.verdict == expected
+    assert f"left open in {undecided} more" in finding.found
 
 
 def test_an_interval_within_outside_or_across():
@@ -336,6 +353,140 @@ def test_an_interval_within_outside_or_across():
         "contradicted",
         "cannot tell",
     ]
+
+
+def test_claims_do_not_fail_where_runs_are_censored_or_unknown():
+    """Every mixture of what can be known of a time, with smeared keys, clamps and sizes."""
+    kinds = [(9e5, 1e6), None, "right_censored", "left_censored", "not_applicable"]
+    cells = {"plain": TWO, "one": ONE, "smeared": TWO | SMEARED, "three": {"model.sublayers": "sss"}}
+    cells |= {kind: TWO | clamp(kind) for kind in ("previous", "first")}
+    rng = np.random.default_rng(6)
+    for _ in range(3):
+        mixed = {name: [kinds[i] for i in rng.choice(5, 5, p=[0.5, 0.2, 0.1, 0.1, 0.1])] for name in cells}
+        judge([made_study(_with_heads(paired(cells, mixed), rng.permuted))])
+    for kind in (None, "left_censored", "not_applicable"):
+        judge([made_study(_with_heads(paired(cells, {name: [kind] * 3 for name in cells}), list))])
+
+
+def _with_heads(runs, shuffled):
+    """Each run's heads have another run's times."""
+    times = shuffled(np.array([*(about["events"]["icl"] for about in runs.values()), None], dtype=object))
+    for about, known in zip(runs.values(), times, strict=False):
+        about["events"] |= {"prefix_matching": known, "previous_token": about["events"]["icl"]}
+    return runs
+
+
+def test_a_ratio_beyond_what_was_trained_is_shown_as_without_end():
+    times = {"plain": [None] * 8, "treated": spread(1e6, 8)}
+    study = cells_with(times, plain=TWO, treated=TWO | clamp("previous"))
+    assert verdict("clamp_brings_it_forward", study) == "supported"
+    assert "∞]" in found("clamp_brings_it_forward", study)
+
+
+def test_a_run_with_a_change_but_no_event_is_not_also_without_it():
+    """The change is read where each run with the event has one."""
+    runs = {f"r{i}": with_change((5e5, 1e6)) | {"seed": i} for i in range(2)}
+    runs["r1"]["events"]["icl"] = None
+    study = _evidence(made_study(runs))
+    assert study.located() == ["r0", "r1"]
+    assert study.without() == []
+
+
+def test_a_run_without_snapshots_has_no_last_value():
+    runs = {f"r{i}": {"seed": i, "events": {"icl": (5e5, 1e6)}} for i in range(2)}
+    study = _evidence(made_study(runs, scalars=curves({"r0": [0, 0, 0, 0, -1.0]})))
+    assert study.end("icl_window_score", "r0") == -1
+    assert np.isnan(study.end("icl_window_score", "r1"))
+
+
+@pytest.mark.parametrize(
+    ("event", "change", "expected"),
+    [
+        ((5e5, 1e6), "none", "supported"),
+        ((5e5, 1e6), "gradual", "supported"),
+        (None, (5e5, 1e6), "contradicted"),
+        (None, "undetermined", "cannot tell"),
+        (None, "not_applicable", "supported"),
+    ],
+)
+def test_one_layer_is_judged_by_its_change(event, change, expected: str):
+    runs = {f"r{i}": {"cell": ONE, "seed": i, "events": {"icl": event, "icl_change": change}} for i in range(5)}
+    assert verdict("one_layer_has_none", made_study(runs)) == expected
+
+
+def test_in_context_learning_without_heads_contradicts_that_they_form_together():
+    names = ("prefix_matching", "icl")
+    apart = both_events([*BUMP, *[None] * 11], [*BUMP, *spread(1e6, 11)], names)
+    assert verdict("heads_form_with_it", apart) == "cannot tell"
+    assert found("heads_form_with_it", apart).startswith("5 of 16 runs")
+    assert verdict("heads_form_with_it", both_events([None] * 8, spread(1e6, 8), names)) == "contradicted"
+    wide = [(0.7e6, 1.3e6)] * 12
+    half = both_events([*spread(1e6, 12), *wide], [*spread(1e6, 12), *wide], names)
+    assert verdict("heads_form_with_it", half) == "cannot tell"
+
+
+@pytest.mark.parametrize(("at", "expected"), [(1e6, "contradicted"), (1.9e6, "cannot tell")])
+@pytest.mark.parametrize("claim", ["other_clamps_do_not", "time_does_not_depend_on_size"])
+def test_a_cell_without_the_bump_is_not_passed_over(claim: str, at: float, expected: str):
+    """Two cells that are alike, and a third that ended without the bump at 2M tokens."""
+    other = {"other_clamps_do_not": (clamp("first"), clamp("second_previous"))}.get(
+        claim, ({"model.sublayers": "sss"}, {"model.sublayers": "ssss"})
+    )
+    cells = {"plain": TWO, "b": TWO | other[0], "c": TWO | other[1]}
+    study = cells_with({"plain": spread(at, 8), "b": spread(at, 8, seed=1), "c": [None] * 8}, **cells)
+    assert verdict(claim, study) == expected
+    assert "8 of 8 runs of" in found(claim, study)
+
+
+def test_scores_are_not_shown_to_be_the_same_where_a_size_has_no_change():
+    cells = {"a": TWO, "b": {"model.sublayers": "sss"}, "c": {"model.sublayers": "ssss"}}
+    runs = paired(cells, {"a": BUMP, "b": BUMP, "c": NONE})
+    study = made_study(runs, scalars=curves({run: [0, 0, -1, -1, -1.0] for run in runs}))
+    assert verdict("same_score_in_all_sizes", study) == "cannot tell"
+    assert "left out for fewer than two runs with the change: ssss" in found("same_score_in_all_sizes", study)
+
+
+def test_claims_about_models_as_they_are_leave_treated_runs_out():
+    runs = {f"p{i}": with_change((5e5, 1e6)) | {"seed": i} for i in range(5)}
+    for run in runs.values():
+        run["events"] |= {"prefix_matching": (5e5, 1e6), "icl_change": "gradual", "loss_bump": None}
+    runs |= {f"t{i}": with_change((5e5, 1e6), cell=SMEARED) | {"seed": i} for i in range(20)}
+    for name, run in runs.items():
+        run["events"] |= {"loss_bump": (5e5, 1e6)} if name.startswith("t") else {}
+    study = made_study(runs)
+    assert verdict("the_change_is_abrupt", study) == "contradicted"
+    assert verdict("the_loss_has_a_bump", study) == "contradicted"
+
+
+def test_the_least_favourable_cell_decides():
+    def study(last: list[object]):
+        cells = {"a": TWO, "b": {"model.sublayers": "sss"}, "c": {"model.sublayers": "ssss"}}
+        runs = paired(cells, dict.fromkeys(cells, spread(1e6, 6)))
+        for name, run in runs.items():
+            run["events"] |= {"loss_bump": last[run["seed"]] if name.startswith("c") else (5e5, 1e6)}
+        return made_study(runs)
+
+    yes = (5e5, 1e6)
+    assert verdict("the_loss_has_a_bump", study([yes] * 6)) == "supported"
+    assert verdict("the_loss_has_a_bump", study([yes, yes, yes, None, None, None])) == "cannot tell"
+    assert verdict("the_loss_has_a_bump", study([None] * 6)) == "contradicted"
+    assert "that is ssss, the least favourable of 3 cells" in found("the_loss_has_a_bump", study([None] * 6))
+
+
+@pytest.mark.parametrize(("end", "expected"), [(4e6, "cannot tell"), (1.2e6, "contradicted")])
+def test_the_law_counts_runs_that_ended_without_the_bump(end: float, expected: str):
+    """END / 1.25 is 1.6M tokens: runs are known to be later than 1.25 times the law where that is earlier."""
+    cell = {"data.corpus.name": "files", "data.context": 512}
+    cell["training.batch_sequences"] = (end / 10**5.7) ** 2 / 512
+    study = cells_with({"a": [*NONE, *NONE, (1.7e6, 1.8e6)]}, a=cell)
+    assert verdict("time_by_the_law", study) == expected
+    assert "10 of 11 runs ended without it" in found("time_by_the_law", study)
+
+
+def test_a_correlation_needs_six_runs_and_a_small_p():
+    times = spread(1e6, 5, sigma=0.2)
+    later = [(1.15 * low, 1.15 * high) for low, high in times]
+    assert verdict("precursor_correlation", both_events(times, later)) == "cannot tell"
 
 
 def test_the_table_and_the_page_hold_what_was_judged_and_what_was_not():

@@ -40,12 +40,8 @@ def one_layer_has_no_induction_heads(study: Evidence) -> Finding | None:
 @claim("E21", "two layers of attention have induction heads")
 def two_layers_have_induction_heads(study: Evidence) -> Finding | None:
     """Each plain run of two attention layers, on data with something to copy, has the prefix-matching event."""
-    event, copies = "prefix_matching", study.runs.get("data.corpus.copy_share")
-    runs = [
-        r
-        for r in study.located(event) + study.without(event)
-        if study.layers(r) == 2 and study.plain(r) and (copies is None or not copies[r] <= 0)
-    ]
+    event = "prefix_matching"
+    runs = [r for r in study.located(event) + study.without(event) if study.layers(r) == 2 and study.ordinary(r)]
     return share_of_runs([r in study.located(event) for r in runs], "have induction heads")
 
 

@@ -10,7 +10,7 @@ for a study that has nothing to say.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,8 @@ PAPERS = {
     "A25": "Aoyama et al. 2025",
     "Ho26": "Howe 2026",
 }
+LEVEL = 0.9
+"""Of two-sided intervals: 95 % on either side."""
 ENOUGH_RUNS = 5
 """Runs that, if all agree, put the lower 95 % bound of the share of runs above one half (0.05^(1/5) = 0.55)."""
 
@@ -143,31 +145,76 @@ def _lower(text: str) -> str:
     return text if text[:3].isupper() else text[:1].lower() + text[1:]
 
 
-def share_of_runs(happened: Sequence[bool], what: str, note: str = "") -> Finding | None:
+def share_of_runs(
+    happened: Sequence[bool], what: str, note: str = "", *, undecided: int = 0, level: float = LEVEL
+) -> Finding | None:
     """For claims that each run does something: is it a majority of runs like these, and not by luck?
 
     Supported where the lower 95 % bound (Clopper and Pearson) of the share of runs that do lies above one half,
-    contradicted where the upper bound lies below; None without runs. what: what they do, such as `have a bump`.
+    contradicted where the upper bound lies below. Both must hold whatever `undecided` further runs do, since which ones
+    are left open may depend on what they do. None without runs. what: what they do, such as `have a bump`; level: that
+    of the two-sided interval.
     """
-    from scipy.stats import binomtest
-
     n, k = len(happened), sum(happened)
-    if not n:
+    if not n + undecided:
         return None
-    interval = binomtest(k, n).proportion_ci(0.9, "exact")
-    low, high = float(interval.low), float(interval.high)
-    found = f"{k} of {n} runs {what} (90 % interval of the share {low:.2f}–{high:.2f}){note}"
+    low, high = _bounds(k, n + undecided, level)[0], _bounds(k + undecided, n + undecided, level)[1]
+    shown = f"{k} of {n} runs {what} ({100 * level:.3g} % interval of the share {low:.2f}–{high:.2f})"
+    found = shown + left_open(undecided) + note
     if low > 0.5:
         return Finding("supported", found, n)
     if high < 0.5:
         return Finding("contradicted", found, n)
+    if undecided:
+        return Finding("cannot tell", found, n, "finer snapshots or less noise, as runs are left open")
     needs = f"at least {ENOUGH_RUNS} runs that agree" if n < ENOUGH_RUNS else "more runs, as they disagree"
     return Finding("cannot tell", found, n, needs)
 
 
+def _bounds(k: int, n: int, level: float) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    interval = binomtest(k, n).proportion_ci(level, "exact")
+    return float(interval.low), float(interval.high)
+
+
 def left_open(runs: int) -> str:
-    """A note on runs whose snapshots lie too far apart to say."""
-    return f"; snapshots leave it open in {runs} more" if runs else ""
+    """A note on runs of which the records do not say."""
+    return f"; left open in {runs} more, which may do either" if runs else ""
+
+
+Judge = Callable[[list[str], float], Finding | None]
+"""What the runs of one cell say, with intervals of this level; None where they say nothing."""
+
+
+def over_cells(study: Evidence, runs: Iterable[str], judge_cell: Judge) -> Finding | None:
+    """For claims about models as they are: judge each cell by itself, and let the least favourable one decide.
+
+    Supported where each cell supports; contradicted where one contradicts at 0.05 divided by the number of cells. A
+    figure that is only shown is that of the plainest cell, or of the one with most runs. None where no cell says
+    anything.
+    """
+    chosen = set(runs)
+    cells = {name: own for name in study.cells.names if (own := [r for r in study.cells.runs(name) if r in chosen])}
+    found = {name: finding for name, own in cells.items() if (finding := judge_cell(own, LEVEL)) is not None}
+    if len(found) < 2:
+        return next(iter(found.values()), None)
+    n = sum(finding.n for finding in found.values())
+    if all(finding.verdict == "not comparable" for finding in found.values()):
+        plainest = study.cells.plainest()
+        name = plainest if plainest in found else max(found, key=lambda cell: found[cell].n)
+        return replace(found[name], found=f"{found[name].found}; of {name}, one of {len(found)} cells")
+    strict = {name: judge_cell(cells[name], 1 - (1 - LEVEL) / len(found)) for name in found}
+    against = {name for name, finding in strict.items() if finding and finding.verdict == "contradicted"}
+    order = ("contradicted", "cannot tell", "supported")
+    name = min(found, key=lambda cell: (cell not in against, order.index(found[cell].verdict), found[cell].n))
+    worst = found[name]
+    text = f"{worst.found}; that is {name}, the least favourable of {len(found)} cells"
+    if name in against:
+        return Finding("contradicted", text, n)
+    if worst.verdict == "supported":
+        return Finding("supported", text, n)
+    return Finding("cannot tell", text, n, worst.needs or "more seeds a cell, as one among many may differ by chance")
 
 
 def within(low: float, high: float, least: float, most: float) -> Verdict:

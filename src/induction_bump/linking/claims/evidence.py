@@ -1,6 +1,6 @@
 """What claims read of a study: its cells, the times of its runs, and numbers before and after the bump."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, cached_property
 from typing import Any
 
@@ -10,9 +10,9 @@ import pandas as pd
 
 from induction_bump.linking.causal_share import at_the_end, causal_shares
 from induction_bump.linking.lags import lags
-from induction_bump.linking.times import event_times
+from induction_bump.linking.times import Source, event_times
 from induction_bump.linking.treatments import Effect, effects
-from induction_bump.records.cells import Cells, cells
+from induction_bump.records.cells import TREATMENTS, Cells, cells
 from induction_bump.records.load import Records
 
 Array = npt.NDArray[np.float64]
@@ -22,6 +22,7 @@ STRETCH = 1.25
 """Factor in tokens over which the slope of the loss is taken on either side of a change."""
 TEXT = ("files", "hub", "python_source")
 """Corpora of real text."""
+_COPIES = "data.corpus.copy_share"
 
 
 class Evidence:
@@ -30,7 +31,7 @@ class Evidence:
     def __init__(self, records: Records) -> None:
         self.records = records
         self.name = records.path.resolve().name
-        self._times = cache(lambda event: event_times(records, event).set_index("run_id"))
+        self._times = cache(lambda event, source: event_times(records, event, source).set_index("run_id"))
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -42,9 +43,9 @@ class Evidence:
         """The cells of the study."""
         return cells(self.records.runs)
 
-    def times(self, event: str = "icl") -> pd.DataFrame:
+    def times(self, event: str = "icl", source: Source | None = None) -> pd.DataFrame:
         """Rows of `event_times`, by run_id."""
-        return self._times(event)
+        return self._times(event, source)
 
     def located(self, event: str = "icl") -> list[str]:
         """Runs of which the time of an event is known."""
@@ -52,7 +53,9 @@ class Evidence:
 
     def without(self, event: str = "icl") -> list[str]:
         """Runs that ended without an event that they could have had; those that may still have it are in neither."""
-        return [str(row["run_id"]) for row in self.event(event).values() if row["verdict"] == "not_found"]
+        looked_for = self.event(event)
+        censored = [str(run_id) for run_id in self.times(event).query("state == 'after'").index]
+        return [run_id for run_id in censored if looked_for[run_id]["verdict"] == "not_found"]
 
     def tokens(self, run_ids: list[str], event: str = "icl") -> Array:
         """Estimated times of runs, in tokens."""
@@ -74,13 +77,18 @@ class Evidence:
         return at_the_end(causal_shares(self.records))
 
     @cached_property
-    def changes(self) -> pd.DataFrame:
-        """Rows of `phase_changes`."""
-        return self.records.phase_changes
+    def ramps(self) -> pd.DataFrame:
+        """Rows of `Records.changes` by run_id, for the runs in which a change of the ICL score was found."""
+        rows = self.records.changes.query("event == 'icl_change' and verdict in ['abrupt', 'gradual']")
+        return rows.set_index("run_id")
+
+    def ramp(self, name: str, run_ids: Iterable[str]) -> Array:
+        """A column of `ramps` for some runs, of those that have it."""
+        return self.ramps[name].reindex(list(run_ids)).dropna().to_numpy(np.float64)
 
     def event(self, name: str) -> dict[str, dict[Any, Any]]:
         """run_id → row of one event or phase change, for the runs in which it was looked for."""
-        rows = self.changes.query("event == @name").to_dict("records")
+        rows = self.records.phase_changes.query("event == @name").to_dict("records")
         return {str(row["run_id"]): row for row in rows}
 
     def setting(self, key: str) -> dict[str, Any]:
@@ -108,16 +116,18 @@ class Evidence:
         """Whether all runs read real text, with a context that the published scores are defined for."""
         return bool(self.runs["data.corpus.name"].isin(TEXT).all() and (self.runs["data.context"] >= 500).all())
 
+    def ordinary(self, run_id: str) -> bool:
+        """Whether the bump is expected of a run: plain, two attention layers or more, something to copy in its data."""
+        copies = float(self.runs.at[run_id, _COPIES]) if _COPIES in self.runs else np.nan
+        return self.plain(run_id) and self.layers(run_id) > 1 and not copies <= 0
+
     @cached_property
     def sizes(self) -> dict[str, list[str]]:
-        """Cell → its runs with a bump, for plain models that differ in nothing but size; fewer than two where none."""
-        if set(self.cells.varied) - SIZES - {"model.smeared_keys", "model.clamps"}:
+        """Cell → its runs, for ordinary models that differ in nothing but size, whether or not they have a bump."""
+        if set(self.cells.varied) - SIZES - TREATMENTS.keys():
             return {}
-        located = set(self.located())
-        found = {
-            name: [r for r in self.cells.runs(name) if r in located and self.plain(r)] for name in self.cells.names
-        }
-        return {name: runs for name, runs in found.items() if len(runs) > 1}
+        found = {name: [r for r in self.cells.runs(name) if self.ordinary(r)] for name in self.cells.names}
+        return {name: runs for name, runs in found.items() if runs}
 
     @cached_property
     def final(self) -> pd.DataFrame:
@@ -130,22 +140,10 @@ class Evidence:
         """The last value of a scalar in each of some runs, of those that have recorded it."""
         return self.final.reindex(index=run_ids, columns=[name])[name].dropna().to_numpy(np.float64)
 
-    def window(self, run_id: str) -> tuple[float, float] | None:
-        """Tokens at onset and end of a run's change of the ICL score; None where it was not located.
-
-        Records keep the snapshots around each; these are the middles of the gaps in which they lie, since the outer
-        snapshots alone would stretch a change the more, the earlier it is. The event is no stand-in: it says when a
-        threshold was crossed, which is inside the change.
-        """
-        row = self.event("icl_change").get(run_id)
-        if row is None or not row["found"]:
-            return None
-        low, high = float(row["tokens_low"]), float(row["tokens_high"])
-        snapshots, _ = self.curve("icl_window_score", run_id)
-        inside = snapshots[(snapshots > low) & (snapshots < high)]
-        if len(inside) < 2 or low <= 0:
-            return low, high
-        return float(np.sqrt(low * inside[0])), float(np.sqrt(inside[-1] * high))
+    def end(self, name: str, run_id: str) -> float:
+        """The last value of a scalar of one run; NaN where it has recorded none."""
+        values = self.last(name, [run_id])
+        return float(values[0]) if len(values) else np.nan
 
     def before(self, run_id: str) -> float:
         """ICL score of a run before its change, in nats: the mean over the plateau that the event is measured from."""
@@ -156,11 +154,6 @@ class Evidence:
         """Tokens of the snapshots after step 0, and one scalar there."""
         rows = self.records.scalars.query("name == @name and run_id == @run_id and step > 0").sort_values("tokens")
         return rows["tokens"].to_numpy(np.float64), rows["value"].to_numpy(np.float64)
-
-    def at(self, name: str, run_id: str, tokens: float) -> float:
-        """A scalar between snapshots, linear in ln(tokens)."""
-        x, y = self.curve(name, run_id)
-        return float(np.interp(np.log(max(tokens, 1.0)), np.log(x), y))
 
     def loss_slope(self, run_id: str, start: float, end: float) -> float:
         """d loss / d ln tokens over the snapshots from `start` to `end`, by least squares.
@@ -175,13 +168,10 @@ class Evidence:
 
     def slopes(self, run_id: str) -> tuple[float, float]:
         """`loss_slope` over a factor of `STRETCH` in tokens before the change and after it; NaN without a change."""
-        window = self.window(run_id)
-        if window is None:
+        if run_id not in self.ramps.index:
             return np.nan, np.nan
-        return (
-            self.loss_slope(run_id, window[0] / STRETCH, window[0]),
-            self.loss_slope(run_id, window[1], STRETCH * window[1]),
-        )
+        onset, end = (float(self.ramps.at[run_id, name]) for name in ("onset", "end"))
+        return self.loss_slope(run_id, onset / STRETCH, onset), self.loss_slope(run_id, end, STRETCH * end)
 
 
 def mean_interval(values: Array, level: float = 0.9) -> tuple[float, float, float]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from induction_bump.linking.claims.claim import Finding, claim, left_open, not_comparable, share_of_runs, within
+from induction_bump.linking.claims.claim import Finding, claim, not_comparable, over_cells, share_of_runs, within
 from induction_bump.linking.claims.evidence import Evidence, mean_interval
-from induction_bump.linking.equivalence import equivalence, seeds_for_equivalence
+from induction_bump.linking.claims.sameness import left_out, same_in_all
 
 SAME_SCORE = 0.1
 """Nats within which ICL scores count as the same."""
@@ -17,9 +17,24 @@ _TEXT = "the figure depends on the data: real text with a context of at least 50
 
 @claim("O22", "models of one attention layer do not go through an abrupt change of in-context learning")
 def one_layer_has_none(study: Evidence) -> Finding | None:
-    """Each run of one attention layer with plain keys ends without the ICL event."""
-    runs = [r for r in study.located() + study.without() if study.layers(r) == 1 and study.plain(r)]
-    return share_of_runs([r in study.without() for r in runs], "end without the change")
+    """Each plain run of one attention layer has a change of the ICL score that is judged `none` or `gradual`, and none
+    that is `abrupt`; where changes were not located, it ends without the ICL event. Undetermined changes are left open.
+    """
+    quiet = [_quiet(study, r) for r in map(str, study.runs.index) if study.layers(r) == 1 and study.plain(r)]
+    decided = [each == "yes" for each in quiet if each in ("yes", "no")]
+    return share_of_runs(decided, "end without an abrupt change", undecided=quiet.count("open"))
+
+
+def _quiet(study: Evidence, run_id: str) -> str:
+    """Whether a run is without an abrupt change: `yes`, `no`, `open`, or nothing where that is not known yet."""
+    event, change = (study.event(name).get(run_id, {}).get("verdict") for name in ("icl", "icl_change"))
+    if change == "abrupt":
+        return "no"
+    if event == "right_censored":  # it may still come
+        return ""
+    if change in ("none", "gradual", "undetermined"):
+        return "open" if change == "undetermined" else "yes"
+    return {"found": "no", "not_found": "yes"}.get(str(event), "")
 
 
 @claim("O22", "with smeared keys, one attention layer is enough for the change")
@@ -32,96 +47,106 @@ def smeared_keys_give_it_to_one_layer(study: Evidence) -> Finding | None:
 @claim("O22", "models of two or more attention layers go through the change")
 def two_layers_have_it(study: Evidence) -> Finding | None:
     """Each plain run of at least two attention layers, on data with something to copy, has the ICL event."""
-    copies = study.runs.get("data.corpus.copy_share")
-    runs = [
-        r
-        for r in study.located() + study.without()
-        if study.layers(r) > 1 and study.plain(r) and (copies is None or not copies[r] <= 0)
-    ]
-    return share_of_runs([r in study.located() for r in runs], "have the change")
-
-
-@claim("O22", "with smeared keys, two layers go through the change earlier")
-def smeared_keys_bring_it_forward(study: Evidence) -> Finding | None:
-    """Time against the same models with plain keys: exact test over seeds, corrected for the study's comparisons."""
-    for effect in study.effects:
-        settings, other = study.cells.settings(effect.cell), study.cells.settings(effect.reference)
-        differ = {key for key, value in settings.items() if value != other[key]}
-        if differ == {"model.smeared_keys"} and study.layers(study.cells.runs(effect.cell)[0]) > 1 and effect.test:
-            found = (
-                f"{effect.ratio:.2f} times the tokens [{effect.ratio_low:.2f}, {effect.ratio_high:.2f}], "
-                f"p = {effect.p_holm:.2g}, smallest possible {effect.test.smallest:.2g}"
-            )
-            n = effect.n + effect.n_reference
-            if effect.direction == "cannot tell":
-                return Finding("cannot tell", found, n, f"{effect.seeds_needed or 'more'} seeds a model")
-            return Finding("supported" if effect.direction == "earlier" else "contradicted", found, n)
-    return None
+    runs = [r for r in study.located() + study.without() if study.ordinary(r)]
+    located = set(study.located())
+    return share_of_runs([r in located for r in runs], "have the change")
 
 
 @claim("O22", "the change is abrupt")
 def the_change_is_abrupt(study: Evidence) -> Finding | None:
-    """Each run in which a change of the ICL score was located has the verdict `abrupt`."""
-    rows = [row for row in study.event("icl_change").values() if row["found"]]
-    return share_of_runs([row["verdict"] == "abrupt" for row in rows], "changed abruptly")
+    """Each plain run with the ICL event, or in which a change of the ICL score was found, has the verdict `abrupt`;
+    undetermined changes are left open. The least favourable cell counts.
+    """
+    changes = study.event("icl_change")
+
+    def cell(runs: list[str], level: float) -> Finding | None:
+        verdicts = [changes[r]["verdict"] for r in runs]
+        decided = [verdict == "abrupt" for verdict in verdicts if verdict != "undetermined"]
+        return share_of_runs(decided, "changed abruptly", undecided=len(verdicts) - len(decided), level=level)
+
+    known = {r for r, row in changes.items() if row["verdict"] != "not_applicable" and study.plain(r)}
+    return over_cells(study, known & {*study.located(), *(r for r in known if changes[r]["found"])}, cell)
 
 
 @claim("O22", "the change shows as a bump in the loss curve")
 def the_loss_has_a_bump(study: Evidence) -> Finding | None:
-    """In each run with the ICL event the held-out loss is not convex beyond noise."""
-    rows = study.event("loss_bump")
-    runs = [r for r in study.located() if r in rows]
-    return share_of_runs([bool(rows[r]["found"]) for r in runs], "have a bump in the loss")
+    """In each plain run with the ICL event the held-out loss is not convex beyond noise; the least favourable cell
+    counts.
+    """
+    bumps = {r: row["found"] for r, row in study.event("loss_bump").items() if row["verdict"] != "not_applicable"}
+
+    def cell(runs: list[str], level: float) -> Finding | None:
+        return share_of_runs([bool(bumps[r]) for r in runs], "have a bump in the loss", level=level)
+
+    return over_cells(study, (r for r in study.located() if r in bumps and study.plain(r)), cell)
 
 
 @claim("O22", "induction heads form during the change")
 def heads_form_with_it(study: Evidence) -> Finding | None:
-    """In each run the events of prefix matching and ICL lie within a factor of 1.25 in tokens, whatever brackets leave
-    open.
+    """In each plain run that has one of them, the events of prefix matching and ICL lie within a factor of 1.25 in
+    tokens; one without the other by then contradicts, and what brackets leave open may be either. The least favourable
+    cell counts.
     """
-    rows = study.lags.query("first == 'prefix_matching' and second == 'icl' and source == 'event'").dropna()
+    rows = study.lags.query("first == 'prefix_matching' and second == 'icl' and source == 'event'").set_index("run_id")
     limit = np.log(SAME_WINDOW)
-    bounds = rows[["log_ratio_low", "log_ratio_high"]].to_numpy(np.float64)
-    verdicts = [within(low, high, -limit, limit) for low, high in bounds]
-    decided = [verdict == "supported" for verdict in verdicts if verdict != "cannot tell"]
-    if not len(rows):
-        return None
-    mean, low, high = mean_interval(rows["log_ratio"].to_numpy(np.float64))
-    note = f"; ICL at {np.exp(mean):.2f} times the tokens of prefix matching [{np.exp(low):.2f}, {np.exp(high):.2f}]"
-    note += left_open(len(rows) - len(decided))
-    found = share_of_runs(decided, "have both together", note)
-    return found or Finding("cannot tell", note.lstrip("; "), len(rows), "snapshots at a finer interval")
+
+    def cell(runs: list[str], level: float) -> Finding | None:
+        own = rows.loc[runs]
+        bounds = own[["log_ratio_low", "log_ratio_high"]].to_numpy(np.float64)
+        verdicts = [within(low, high, -limit, limit) for low, high in bounds]
+        decided = [verdict == "supported" for verdict in verdicts if verdict != "cannot tell"]
+        known = own["log_ratio"].dropna().to_numpy(np.float64)
+        note = ""
+        if len(known):
+            mean, low, high = np.exp(mean_interval(known))
+            note = f"; ICL at {mean:.2f} times the tokens of prefix matching [{low:.2f}, {high:.2f}]"
+        open_ = len(verdicts) - len(decided)
+        return share_of_runs(decided, "have both together", note, undecided=open_, level=level)
+
+    return over_cells(study, (r for r in map(str, rows.index) if study.plain(r)), cell)
 
 
 @claim("O22", "the ICL score is above −0.15 nats before the change and about −0.4 after it")
 def score_before_and_after(study: Evidence) -> Finding | None:
-    """The interval of the mean score at the end lies within −0.5 … −0.3 nats, that before the change above −0.15; text
-    alone compares.
+    """The interval of the mean score at the end lies within −0.5 … −0.3 nats, that before the change above −0.15, in
+    each cell of plain runs with the change; text alone compares.
     """
-    runs = [r for r in study.located() if np.isfinite(study.before(r))]
-    if not runs:
-        return None
-    before = np.array([study.before(r) for r in runs])
-    after = study.last("icl_window_score", runs)
-    if not len(after):
-        return None
-    (b, b_low, b_high), (a, a_low, a_high) = mean_interval(before), mean_interval(after)
-    found = f"{b:.2f} nats before [{b_low:.2f}, {b_high:.2f}], {a:.2f} at the end [{a_low:.2f}, {a_high:.2f}]"
-    if not study.on_text():
-        return not_comparable(found, len(runs), _TEXT)
-    verdicts = {within(a_low, a_high, -0.5, -0.3), within(b_low, b_high, -0.15, np.inf)}
-    verdict = "contradicted" if "contradicted" in verdicts else "supported" if len(verdicts) == 1 else "cannot tell"
-    return Finding(verdict, found, len(runs), "more seeds" if verdict == "cannot tell" else "")
+
+    def cell(runs: list[str], level: float) -> Finding | None:
+        before, after = np.array([study.before(r) for r in runs]), study.last("icl_window_score", runs)
+        if not len(after):
+            return None
+        (b, b_low, b_high), (a, a_low, a_high) = mean_interval(before, level), mean_interval(after, level)
+        found = f"{b:.2f} nats before [{b_low:.2f}, {b_high:.2f}], {a:.2f} at the end [{a_low:.2f}, {a_high:.2f}]"
+        if not study.on_text():
+            return not_comparable(found, len(runs), _TEXT)
+        verdicts = {within(a_low, a_high, -0.5, -0.3), within(b_low, b_high, -0.15, np.inf)}
+        verdict = "contradicted" if "contradicted" in verdicts else "supported" if len(verdicts) == 1 else "cannot tell"
+        return Finding(verdict, found, len(runs), "more seeds" if verdict == "cannot tell" else "")
+
+    return over_cells(study, (r for r in study.located() if study.plain(r) and np.isfinite(study.before(r))), cell)
 
 
 @claim("O22", "the ICL score after the change is the same whatever the size")
 def same_score_in_all_sizes(study: Evidence) -> Finding | None:
-    """Equivalence within ±0.1 nat of every two sizes that have the change (two one-sided tests over seeds)."""
-    scores = {name: study.last("icl_window_score", runs) for name, runs in study.sizes.items()}
-    scores = {name: values for name, values in scores.items() if len(values) > 1}
-    if len(scores) < 2:
+    """Equivalence within ±0.1 nat of every two sizes of plain models with two attention layers or more (two one-sided
+    tests over the seeds that have the change), where every run has it; corrected for all pairs where they differ.
+    """
+    located = set(study.located())
+    having = {name: [r for r in runs if r in located] for name, runs in study.sizes.items()}
+    scores = {name: study.last("icl_window_score", runs) for name, runs in having.items()}
+    compared = {name: values for name, values in scores.items() if len(values) > 1}
+    if len(compared) < 2:
         return None
-    return same_in_all(scores, SAME_SCORE, "nat")
+    found = same_in_all(compared, SAME_SCORE, "nat")
+    missing = [name for name in scores if name not in compared]
+    partly = [name for name in compared if len(having[name]) < len(study.sizes[name])]
+    note = left_out(missing, "fewer than two runs with the change")
+    note += f"; not all runs have it in {', '.join(partly)}" if partly else ""
+    if found.verdict == "supported" and note:
+        needs = "trainings long enough for all runs to have the change"
+        return Finding("cannot tell", found.found + note, found.n, needs)
+    return Finding(found.verdict, found.found + note, found.n, found.needs)
 
 
 def _no_window(study: Evidence) -> Finding | None:
@@ -130,38 +155,20 @@ def _no_window(study: Evidence) -> Finding | None:
     return Finding("cannot tell", "no beginning and end were located", n, needs) if n else None
 
 
-def same_in_all(groups: dict[str, np.ndarray], margin: float, unit: str) -> Finding:
-    """The verdict of an equivalence test over several groups of runs."""
-    test = equivalence(groups, margin)
-    one, other = test.groups
-    found = (
-        f"the two least alike of {len(groups)} are {one} and {other}: they differ by {test.difference:+.2f} {unit} "
-        f"[{test.low:+.2f}, {test.high:+.2f}], against ±{margin:.2g}; p of a difference that large {test.p:.2g}"
-    )
-    n = sum(len(values) for values in groups.values())
-    if test.p < 0.05:
-        return Finding("supported", found, n)
-    if test.differ:
-        return Finding("contradicted", found, n)
-    spread = float(np.sqrt(np.mean([np.var(groups[name], ddof=1) for name in test.groups])))
-    seeds = seeds_for_equivalence(margin, spread)
-    return Finding("cannot tell", found, n, f"{seeds or 'more than 1,000'} seeds a model, if they are truly the same")
-
-
 @claim("O22", "more than 75 % of the final ICL score forms during the change")
 def most_forms_in_the_window(study: Evidence) -> Finding | None:
-    """The 90 % interval of the mean share over runs lies above 0.75."""
-    shares = []
-    for run_id in study.located():
-        window, final = study.window(run_id), study.last("icl_window_score", [run_id])
-        if window and len(final) and final[0] < -0.1:
-            low, high = (study.at("icl_window_score", run_id, tokens) for tokens in window)
-            shares.append((high - low) / final[0])
-    if not shares:
-        return _no_window(study)
-    mean, low, high = mean_interval(np.array(shares))
-    found, verdict = f"{mean:.0%} [{low:.0%}, {high:.0%}]", within(low, high, 0.75, np.inf)
-    return Finding(verdict, found, len(shares), "more seeds" if verdict == "cannot tell" else "")
+    """The 90 % interval of the mean share over runs, of those whose score ends at 0.1 nat or more, lies above 0.75 in
+    each cell of plain runs.
+    """
+
+    def cell(runs: list[str], level: float) -> Finding | None:
+        mean, low, high = mean_interval(study.ramp("share", runs), level)
+        verdict = within(low, high, 0.75, np.inf)
+        needs = "more seeds" if verdict == "cannot tell" else ""
+        return Finding(verdict, f"{mean:.0%} [{low:.0%}, {high:.0%}]", len(runs), needs)
+
+    known = [str(r) for r in study.ramps["share"].dropna().index]
+    return over_cells(study, (r for r in known if study.plain(r)), cell) or _no_window(study)
 
 
 @claim("O22", "the order of sizes by d loss / d ln tokens inverts at the change")
@@ -199,18 +206,22 @@ def order_of_sizes_inverts(study: Evidence) -> Finding | None:
 
 @claim("O22", "induction heads carry most of in-context learning in small models")
 def heads_carry_it(study: Evidence) -> Finding | None:
-    """In each run more than half of the ICL score goes with the induction heads, beyond 1.645 standard errors, and more
-    than with any matched set.
+    """In each plain run more than half of the ICL score goes with the induction heads, beyond 1.645 standard errors,
+    and more than with any matched set; runs without a matched set are left open. The least favourable cell counts.
     """
-    rows = study.shares.query("quantity == 'icl_window_score'").dropna(subset="share")
-    if rows.empty:
-        return None
-    share, low, high = mean_interval(rows["share"].to_numpy(np.float64))
-    note = f"{share:.0%} of the ICL score is lost without them [{low:.0%}, {high:.0%}]"
-    matched = rows.query("draws > 0")
-    if matched.empty:
-        needs = "models in which enough other heads are left for a matched set"
-        return Finding("cannot tell", f"{note}, and there is no matched set", len(rows), needs)
-    most = (matched["share"] - 1.645 * matched["share_stderr"] > 0.5) & (matched["lost"] > matched["matched_high"])
-    beside = f"; {note}, {matched['matched_share'].mean():.0%} without a matched set"
-    return share_of_runs(most.tolist(), "lose more than half", beside)
+    rows = study.shares.query("quantity == 'icl_window_score'").dropna(subset="share").set_index("run_id")
+
+    def cell(runs: list[str], level: float) -> Finding | None:
+        own = rows.loc[runs]
+        share, low, high = mean_interval(own["share"].to_numpy(np.float64), level)
+        note = f"{share:.0%} of the ICL score is lost without them [{low:.0%}, {high:.0%}]"
+        matched = own.query("draws > 0")
+        if matched.empty:
+            needs = "models in which enough other heads are left for a matched set"
+            return Finding("cannot tell", f"{note}, and there is no matched set", len(own), needs)
+        most = (matched["share"] - 1.645 * matched["share_stderr"] > 0.5) & (matched["lost"] > matched["matched_high"])
+        beside = f"; {note}, {matched['matched_share'].mean():.0%} without a matched set"
+        open_ = len(own) - len(matched)
+        return share_of_runs(most.tolist(), "lose more than half", beside, undecided=open_, level=level)
+
+    return over_cells(study, (r for r in map(str, rows.index) if study.plain(r)), cell)

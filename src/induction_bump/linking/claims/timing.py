@@ -1,19 +1,16 @@
-"""Claims about when it happens: laws, spread over seeds, precursors and treatments (A25, H24, Ho26)."""
+"""Claims about when it happens: laws, spread over seeds and precursors (A25, H24, Ho26)."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 
-from induction_bump.linking.claims.claim import Finding, claim, left_open, not_comparable, share_of_runs, within
+from induction_bump.linking.claims.claim import Finding, claim, not_comparable, over_cells, share_of_runs, within
 from induction_bump.linking.claims.evidence import Evidence, mean_interval
-from induction_bump.linking.claims.in_context import same_in_all
+from induction_bump.linking.claims.sameness import left_out, same_times
 from induction_bump.linking.correlations import within_cells
-from induction_bump.linking.equivalence import seeds_for_difference
 from induction_bump.linking.law import NoFitError, PowerLaw, fit_power_law
 from induction_bump.linking.times import event_times
-from induction_bump.linking.treatments import Effect
-from induction_bump.records.cells import TREATMENTS
 
 BATCH, CONTEXT = "training.batch_sequences", "data.context"
 CONSTANT = 10**5.7
@@ -58,28 +55,48 @@ def time_grows_with_the_root(study: Evidence) -> Finding | None:
 
 @claim("A25", "the bump comes after 10^5.7 · √(batch · context) tokens")
 def time_by_the_law(study: Evidence) -> Finding | None:
-    """The 90 % interval of the mean ratio of times to the law lies within 0.8 … 1.25; the constant compares on text
-    alone.
+    """The 90 % interval of the mean ratio of times to the law lies within 0.8 … 1.25, in each cell of ordinary models
+    (plain, two attention layers or more); a cell in which runs ended without the bump contradicts where most are known
+    to be later than 1.25 times the law. The constant compares on text alone.
     """
-    runs = study.located()
-    if not runs:
-        return None
-    expected = CONSTANT * np.sqrt(study.runs.loc[runs, BATCH] * study.runs.loc[runs, CONTEXT]).to_numpy(np.float64)
-    mean, low, high = np.exp(mean_interval(np.log(study.tokens(runs) / expected)))
-    found = f"{mean:.2f} times that [{low:.2f}, {high:.2f}]"
-    if not study.on_text():
-        return not_comparable(found, len(runs), "the constant is of natural text")
-    verdict = within(float(low), float(high), 1 / SAME_TIME, SAME_TIME)
-    return Finding(verdict, found, len(runs), "more seeds" if verdict == "cannot tell" else "")
+    expected = CONSTANT * (study.runs[BATCH] * study.runs[CONTEXT]) ** 0.5
+    rows = study.times().query("state in ['located', 'after']")
+
+    def cell(runs: list[str], level: float) -> Finding | None:
+        own, law = rows.loc[runs], expected.loc[runs].to_numpy(np.float64)
+        located = (own["state"] == "located").to_numpy()
+        if not located.any() and not study.on_text():
+            return None
+        known = own["estimate"].to_numpy(np.float64)[located] / law[located]
+        mean, low, high = np.exp(mean_interval(np.log(known), level)) if len(known) else (np.nan,) * 3
+        found = f"{mean:.2f} times that [{low:.2f}, {high:.2f}]" if len(known) else "beyond the end of training"
+        censored = int((~located).sum())
+        found += f"; {censored} of {len(runs)} runs ended without it" if censored else ""
+        if not study.on_text():
+            return not_comparable(found, len(runs), "the constant is of natural text")
+        if not censored:
+            verdict = within(float(low), float(high), 1 / SAME_TIME, SAME_TIME)
+            return Finding(verdict, found, len(runs), "more seeds" if verdict == "cannot tell" else "")
+        later = share_of_runs((own["low"].to_numpy(np.float64) > SAME_TIME * law).tolist(), "are later", level=level)
+        verdict = "contradicted" if later and later.verdict == "supported" else "cannot tell"
+        needs = "trainings long enough for all runs to have it" if verdict == "cannot tell" else ""
+        return Finding(verdict, found, len(runs), needs)
+
+    return over_cells(study, (r for r in map(str, rows.index) if study.ordinary(r)), cell)
 
 
 @claim("A25", "the time of the bump does not depend on the model's size")
 def time_does_not_depend_on_size(study: Evidence) -> Finding | None:
-    """Times of every two sizes that have it are equivalent within a factor of 1.25 (two one-sided tests over seeds of
-    ln(tokens)).
+    """Times of every two sizes of plain models with two attention layers or more are equivalent within a factor of 1.25
+    (two one-sided tests over seeds of ln(tokens)), corrected for all pairs where they differ; where runs ended without
+    the bump, sizes may differ (exact log-rank test) but cannot be told to be the same.
     """
-    groups = {name: np.log(study.tokens(runs)) for name, runs in study.sizes.items()}
-    return same_in_all(groups, float(np.log(SAME_TIME)), "in ln(tokens)") if len(groups) > 1 else None
+    found = same_times(study, study.sizes) if len(study.sizes) > 1 else None
+    if found is None:
+        return None
+    small = [name for name in study.cells.names if study.plain(study.cells.runs(name)[0]) and name not in study.sizes]
+    note = left_out(small, "fewer than two attention layers, or nothing to copy")
+    return Finding(found.verdict, found.found + note, found.n, found.needs)
 
 
 @claim("A25", "what can be copied in the data decides whether induction heads form")
@@ -129,91 +146,35 @@ def spread_over_seeds(study: Evidence) -> Finding | None:
     return not_comparable(found, law.n, _LANGUAGE)
 
 
-_FEWEST = 3
+_FEWEST, _FEWEST_RANKED = 3, 6
 
 
 @claim("Ho26", "the ramp lasts about 2 % of the time to it")
 def length_of_the_ramp(study: Evidence) -> Finding | None:
-    """Shown for the located changes of the ICL score; another language's figure does not compare."""
-    windows = [window for run_id in study.runs.index if (window := study.window(str(run_id)))]
-    if not windows:
-        return None
-    mean, low, high = mean_interval(np.array([(end - onset) / np.sqrt(onset * end) for onset, end in windows]))
-    return not_comparable(f"{mean:.0%} [{low:.0%}, {high:.0%}]", len(windows), _LANGUAGE)
-
-
-@claim("Ho26", "treatments shift the bump and do not reshape it")
-def treatments_do_not_reshape(study: Evidence) -> Finding | None:
-    """ln(end / onset) of the change of the ICL score is the same within ±ln 1.25 with and without each treatment (two
-    one-sided tests over seeds); the treatment that is least like counts.
+    """Shown for the located changes of the ICL score of plain runs, in one cell; another language's figure does not
+    compare.
     """
-    findings = []
-    for effect in study.effects:
-        settings, other = study.cells.settings(effect.cell), study.cells.settings(effect.reference)
-        if {key for key, value in settings.items() if value != other[key]} <= TREATMENTS.keys():
-            found = {name: _widths(study, name) for name in (effect.cell, effect.reference)}
-            if min(map(len, found.values())) > 1:
-                findings.append(same_in_all(found, float(np.log(SAME_TIME)), "in ln(end / onset)"))
-    worst = ("contradicted", "cannot tell", "supported")
-    return min(findings, key=lambda finding: worst.index(finding.verdict), default=None)
 
+    def cell(runs: list[str], level: float) -> Finding | None:
+        own = study.ramps.loc[runs]
+        lasts = ((own["end"] - own["onset"]) / own["midpoint"]).to_numpy(np.float64)
+        mean, low, high = mean_interval(lasts, level)
+        return not_comparable(f"{mean:.0%} [{low:.0%}, {high:.0%}]", len(runs), _LANGUAGE)
 
-def _widths(study: Evidence, cell: str) -> np.ndarray:
-    windows = [window for run_id in study.cells.runs(cell) if (window := study.window(run_id)) and window[0] > 0]
-    return np.array([np.log(end / onset) for onset, end in windows])
-
-
-@claim("Ho26", "a first-layer head held to the previous token brings the bump forward (there 1.75 times)")
-def clamp_brings_it_forward(study: Evidence) -> Finding | None:
-    """Time against no clamp: exact test over seeds, corrected for the study's comparisons."""
-    effect = _of_clamp(study, lambda kinds: kinds == {"previous"})
-    if effect is None or effect.test is None:
-        return None
-    forward, interval = 1 / effect.ratio, (1 / effect.ratio_high, 1 / effect.ratio_low)
-    found = (
-        f"{forward:.2f} times earlier [{interval[0]:.2f}, {interval[1]:.2f}], p = {effect.p_holm:.2g}, "
-        f"smallest possible {effect.test.smallest:.2g}"
-    )
-    n = effect.n + effect.n_reference
-    if effect.direction == "cannot tell":
-        spread = abs(np.log(effect.ratio) / effect.d) if effect.d else np.nan
-        seeds = seeds_for_difference(np.log(1.75), spread, paired=effect.paired) if np.isfinite(spread) else None
-        return Finding("cannot tell", found, n, f"{seeds or 'more'} seeds to find a factor of 1.75")
-    return Finding("supported" if effect.direction == "earlier" else "contradicted", found, n)
-
-
-@claim("Ho26", "the same hold on another token does not move the bump")
-def other_clamps_do_not(study: Evidence) -> Finding | None:
-    """Times with a hold on the token before the previous one, on the first token, and with no hold are equivalent
-    within a factor of 1.25.
-    """
-    located = set(study.located())
-    groups = {}
-    for name in study.cells.names:
-        runs = study.cells.runs(name)
-        kinds = {str(clamp["kind"]) for clamp in study.clamps(runs[0])}
-        if "model.clamps" in study.cells.varied and kinds <= {"second_previous", "first"}:
-            groups[name] = np.log(study.tokens([r for r in runs if r in located]))
-    groups = {name: values for name, values in groups.items() if len(values) > 1}
-    return same_in_all(groups, float(np.log(SAME_TIME)), "in ln(tokens)") if len(groups) > 1 else None
-
-
-def _of_clamp(study: Evidence, wanted: Callable[[set[str]], bool]) -> Effect | None:
-    for effect in study.effects:
-        if wanted({str(clamp["kind"]) for clamp in study.clamps(study.cells.runs(effect.cell)[0])}):
-            return effect
-    return None
+    return over_cells(study, (r for r in map(str, study.ramps.index) if study.plain(r)), cell)
 
 
 @claim("H24", "previous-token heads form first, induction heads after them")
 def previous_token_heads_come_first(study: Evidence) -> Finding | None:
-    """In each run in which brackets tell them apart, the prefix-matching event comes after the previous-token event."""
+    """In each plain run the prefix-matching event comes after the previous-token event; what brackets leave open may be
+    either.
+    """
     return _order(study, "previous_token", "prefix_matching")
 
 
 @claim("Ho26", "a previous-token head announces the bump")
 def previous_token_head_announces_it(study: Evidence) -> Finding | None:
-    """In each run in which brackets tell them apart, the ICL event comes after the previous-token event."""
+    """In each plain run the ICL event comes after the previous-token event; what brackets leave open may be either."""
     return _order(study, "previous_token", "icl")
 
 
@@ -221,22 +182,23 @@ def _order(study: Evidence, first: str, second: str) -> Finding | None:
     rows = study.lags.query("first == @first and second == @second and source == 'event'")
     rows = rows.loc[[study.plain(str(r)) for r in rows["run_id"]]]
     decided = rows.query("order != 'together'")
-    if rows.empty:
-        return None
-    note = left_open(len(rows) - len(decided))
-    found = share_of_runs((decided["order"] == "after").tolist(), "have them in this order", note)
-    return found or Finding("cannot tell", note.lstrip("; "), len(rows), "snapshots at a finer interval")
+    open_ = len(rows) - len(decided)
+    return share_of_runs((decided["order"] == "after").tolist(), "have them in this order", undecided=open_)
 
 
 @claim("Ho26", "over seeds, the previous-token head's time predicts the bump's (Spearman 0.977)")
 def precursor_correlation(study: Evidence) -> Finding | None:
-    """Rank correlation within cells: supported where its 95 % interval lies above 0.5, contradicted where below."""
+    """Rank correlation within cells: supported where its 95 % interval lies above 0.5 and its exact p is at most 0.05
+    over at least 6 runs, contradicted where the interval lies below 0.5.
+    """
     rows = precursor(study)
     first, second = (rows[name].to_numpy(np.float64) for name in ("previous_token", "icl"))
     found = within_cells(first, second, rows["cell"].tolist()) if len(rows) else None
     if found is None:
         return None
     verdict = within(found.low, found.high, 0.5, 1.0)
+    if verdict == "supported" and (found.p > 0.05 or found.n < _FEWEST_RANKED):
+        verdict = "cannot tell"
     cells = "one cell" if found.cells == 1 else f"each of {found.cells} cells"
     text = f"{found.rho:.2f} [{found.low:.2f}, {found.high:.2f}], p = {found.p:.2g}, within {cells}"
     return Finding(verdict, text, found.n, "more seeds a cell, and finer snapshots" if verdict == "cannot tell" else "")

@@ -1,0 +1,108 @@
+"""Whether cells are the same, where some of their runs may have ended without the bump."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from induction_bump.linking.claims.claim import Finding
+from induction_bump.linking.claims.evidence import Evidence
+from induction_bump.linking.equivalence import Pair, compare_pairs, equivalence, holm, seeds_for_equivalence
+from induction_bump.linking.permutation import logrank_scores, two_groups
+
+Array = npt.NDArray[np.float64]
+SAME_TIME = float(np.log(1.25))
+"""ln of the ratio within which times count as the same."""
+_NEEDS = "trainings long enough for all runs to have the bump"
+
+
+@dataclass(frozen=True)
+class _Times:
+    ln: Array
+    """ln(tokens) of the bump, or of the last that is known of a run without one."""
+    observed: npt.NDArray[np.bool_]
+
+    @property
+    def censored(self) -> int:
+        return int((~self.observed).sum())
+
+
+def same_in_all(groups: Mapping[str, Array], margin: float, unit: str, pairs: Sequence[Pair] | None = None) -> Finding:
+    """The verdict of an equivalence test over several groups of runs."""
+    test = equivalence(groups, margin, pairs)
+    one, other = test.groups
+    found = (
+        f"the two least alike of {len(groups)} are {one} and {other}: they differ by {test.difference:+.2f} {unit} "
+        f"[{test.low:+.2f}, {test.high:+.2f}], against ±{margin:.2g}; p of a difference that large {test.p:.2g}"
+    )
+    n = sum(len(values) for values in groups.values())
+    if test.differ:
+        return Finding("contradicted", found, n)
+    if test.same:
+        return Finding("supported", found, n)
+    spread = float(np.sqrt(np.mean([np.var(groups[name], ddof=1) for name in test.groups])))
+    seeds = seeds_for_equivalence(margin, spread)
+    return Finding("cannot tell", found, n, f"{seeds or 'more than 1,000'} seeds a model, if they are truly the same")
+
+
+def same_times(study: Evidence, cells: Iterable[str], pairs: Sequence[Pair] | None = None) -> Finding | None:
+    """Whether the bump comes at the same time within a factor of 1.25 in some cells: `same_in_all` of ln(tokens).
+
+    Where a run ended without the bump, cells cannot be shown to be the same. They differ where one is later than 1.25
+    times the other by `p_beyond` (a cell in which all runs have it: by Welch's test), corrected for all pairs. Cells
+    with fewer than two runs of which the time is known or bounded are left out, and named. pairs: which cells are
+    compared; by default every two. None where fewer than two are left.
+    """
+    everything = {name: _times(study, name) for name in cells}
+    times = {name: own for name, own in everything.items() if len(own.ln) > 1}
+    compared = [pair for pair in pairs or combinations(everything, 2) if set(pair) <= times.keys()]
+    if not compared or not any(own.observed.any() for own in times.values()):
+        return None
+    note = left_out([name for name in everything if name not in times], "fewer than two runs")
+    if not any(own.censored for own in times.values()):
+        found = same_in_all({name: own.ln for name, own in times.items()}, SAME_TIME, "in ln(tokens)", compared)
+        return Finding(found.verdict, found.found + note, found.n, found.needs)
+    p = dict(zip(compared, holm([_differ(times, pair) for pair in compared]), strict=True))
+    pair = min(p, key=lambda names: p[names])
+    never = [f"{own.censored} of {len(own.ln)} runs of {name}" for name, own in times.items() if own.censored]
+    text = f"{', '.join(never)} ended without the bump; {' and '.join(pair)} differ by more than 1.25 times with p = "
+    n = sum(len(own.ln) for own in times.values())
+    verdict = "contradicted" if p[pair] <= 0.05 else "cannot tell"
+    return Finding(verdict, f"{text}{p[pair]:.2g}{note}", n, _NEEDS if verdict == "cannot tell" else "")
+
+
+def _times(study: Evidence, cell: str) -> _Times:
+    rows: pd.DataFrame = study.times().loc[study.cells.runs(cell)].query("state in ['located', 'after']")
+    observed = np.asarray(rows["state"] == "located")
+    tokens = np.where(observed, rows["estimate"].to_numpy(np.float64), rows["low"].to_numpy(np.float64))
+    return _Times(np.log(np.maximum(tokens, 1.0)), observed)
+
+
+def _differ(times: Mapping[str, _Times], pair: Pair) -> float:
+    one, other = (times[name] for name in pair)
+    if not one.censored and not other.censored:
+        return compare_pairs({name: times[name].ln for name in pair}, SAME_TIME)[0].p_differ
+    return min(p_beyond(one, other), p_beyond(other, one))
+
+
+def p_beyond(one: _Times, other: _Times) -> float:
+    """Of the hypothesis that `other` is later than `one` by no more than a factor of 1.25.
+
+    The times of `one` are moved by the factor and both are followed up to the first moment at which a run was lost from
+    sight; were the hypothesis true at its limit, runs could then change places, which the exact log-rank test asks.
+    Two-sided p, so that both directions may be looked at.
+    """
+    end = min(sample.ln[~sample.observed].min() for sample in (one, other) if sample.censored)
+    ln = np.concatenate([one.ln + SAME_TIME, other.ln])
+    observed = np.concatenate([one.observed, other.observed]) & (ln <= end)
+    scores = logrank_scores(np.minimum(ln, end), observed)
+    first, second = scores[: len(one.ln)], scores[len(one.ln) :]
+    return two_groups(first, second).p if second.mean() > first.mean() else 1.0
+
+
+def left_out(cells: Sequence[str], why: str) -> str:
+    """A note that names cells which were not compared."""
+    return f"; left out for {why}: {', '.join(cells)}" if cells else ""
