@@ -11,7 +11,6 @@ depth_and_size_same.csv (a row two models) to DIR, by default to `analysis/` in 
 """
 
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 
 import command
@@ -24,7 +23,7 @@ from matplotlib.figure import Figure
 from times_by_cell import QUIET, by_cell, in_order, times_by_cell
 
 from induction_bump.linking.claims.evidence import Evidence
-from induction_bump.linking.equivalence import equivalence, seeds_for_equivalence
+from induction_bump.linking.equivalence import compare_pairs, seeds_for_equivalence
 from induction_bump.locate.events import EVENTS
 from induction_bump.records.load import Records
 
@@ -40,7 +39,7 @@ def gather(records: Records, event: str) -> pd.DataFrame:
     rows, _ = by_cell(records, event)
     for place, run_id in enumerate(rows["run_id"]):
         rows.loc[place, "parameters"] = float(study.setting("parameters")[run_id])
-        rows.loc[place, "score_end"] = study.final.at[run_id, SCORE]
+        rows.loc[place, "score_end"] = study.end(SCORE, run_id)
         rows.loc[place, "score_before"] = study.before(run_id)
         rows.loc[place, ["slope_before", "slope_after"]] = study.slopes(run_id)
     return rows
@@ -48,16 +47,17 @@ def gather(records: Records, event: str) -> pd.DataFrame:
 
 def same(rows: pd.DataFrame, margin: float) -> pd.DataFrame:
     """One row two models that have the bump: difference of their scores, 90 % interval, p of a difference of `margin`
-    or more, verdict, and the seeds a model with which sameness would be shown if it is true."""
+    or more, verdict (`different` is corrected for all pairs), and the seeds a model with which sameness would be shown
+    if it is true.
+    """
     located = rows[rows["state"] == "located"]
     groups = {str(cell): own["score_end"].to_numpy() for cell, own in located.groupby("cell") if len(own) > 1}
     found = []
-    for one, other in combinations(groups, 2):
-        test = equivalence({one: groups[one], other: groups[other]}, margin)
-        spread = float(np.sqrt(np.mean([groups[name].var(ddof=1) for name in (one, other)])))
-        verdict = "same" if test.p < 0.05 else "different" if test.differ else "cannot tell"
+    for pair in compare_pairs(groups, margin) if len(groups) > 1 else []:
+        spread = float(np.sqrt(np.mean([groups[name].var(ddof=1) for name in pair.groups])))
+        verdict = "same" if pair.same else "different" if pair.differ else "cannot tell"
         seeds = seeds_for_equivalence(margin, spread)
-        found.append((one, other, test.difference, test.low, test.high, margin, test.p, verdict, seeds))
+        found.append((*pair.groups, pair.difference, pair.low, pair.high, margin, pair.p, verdict, seeds))
     columns = ["one", "other", "difference", "low", "high", "margin", "p", "verdict", "seeds_to_show_sameness"]
     return pd.DataFrame(found, columns=columns)
 
