@@ -489,6 +489,48 @@ def test_a_correlation_needs_six_runs_and_a_small_p():
     assert verdict("precursor_correlation", both_events(times, later)) == "cannot tell"
 
 
+def moved(heads: float, icl: float, n: int = 8, treated: object = None):
+    """Heads at 1M and ICL at 1.1M tokens, in treated runs `heads` and `icl` times as late; brackets of ± 1 %."""
+    runs = {}
+    for cell, factors in (("plain", (1.0, 1.0)), ("treated", (heads, icl))):
+        for seed, (low, high) in enumerate(spread(1e6, n, sigma=0.1)):
+            events = {"prefix_matching": (factors[0] * low, factors[0] * high)}
+            events["icl"] = (1.1 * factors[1] * low, 1.1 * factors[1] * high)
+            settings = TWO | (SMEARED if cell == "treated" else {})
+            runs[f"{cell}{seed}"] = {"cell": settings, "seed": seed, "events": events}
+            if cell == "treated" and treated:
+                events["prefix_matching"] = None
+    return made_study(runs)
+
+
+@pytest.mark.parametrize(
+    ("heads", "icl", "expected"),
+    [
+        (0.4, 0.4, "supported"),
+        (0.4, 0.41, "supported"),
+        (0.4, 0.5, "contradicted"),
+        (1.0, 0.5, "contradicted"),
+        (1.0, 1.0, "cannot tell"),
+        (0.4, 0.44, "cannot tell"),
+    ],
+)
+def test_treatments_move_heads_and_in_context_learning_together_or_apart(heads: float, icl: float, expected: str):
+    study = moved(heads, icl)
+    assert verdict("moved_together", study) == expected
+    assert f"heads at {heads:.2f} times the tokens, ICL at {icl:.2f}" in found("moved_together", study)
+
+
+def test_pairs_of_which_one_run_has_neither_event_are_not_passed_over():
+    study = moved(0.4, 0.4)
+    ended = study.phase_changes["run_id"].isin(["treated0", "treated1"])
+    study.phase_changes.loc[ended, ["found", "verdict"]] = [False, "not_found"]
+    assert verdict("moved_together", study) == "cannot tell"
+
+
+def test_a_treatment_that_takes_the_heads_away_does_not_move_them_together():
+    assert verdict("moved_together", moved(1.0, 1.0, treated=True)) == "contradicted"
+
+
 def test_the_table_and_the_page_hold_what_was_judged_and_what_was_not():
     study = cells_with({"a": NONE}, a=ONE)
     judged = judge([study, study])

@@ -1,16 +1,23 @@
 """Claims about what treatments do to the bump: smeared keys, clamps and other sublayers (O22, Ho26)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
-from induction_bump.linking.claims.claim import Finding, claim
-from induction_bump.linking.claims.evidence import Evidence
+from induction_bump.linking.claims.claim import LEVEL, Finding, claim, within
+from induction_bump.linking.claims.evidence import Evidence, mean_interval
 from induction_bump.linking.claims.sameness import SAME_TIME, left_out, same_in_all, same_times
 from induction_bump.linking.equivalence import seeds_for_difference
 from induction_bump.linking.treatments import Effect
 from induction_bump.records.cells import TREATMENTS
+
+Array = npt.NDArray[np.float64]
+TOGETHER = 0.1
+"""Difference in ln(tokens) within which two events are moved alike, and beyond which one is moved."""
 
 
 @claim("O22", "with smeared keys, two layers go through the change earlier")
@@ -65,6 +72,108 @@ def treatments_do_not_reshape(study: Evidence) -> Finding | None:
     found = same_in_all(used, SAME_TIME, "in ln(end / onset)", compared)
     note = left_out([name for name in widths if name not in enough], "fewer than two located changes")
     return Finding(found.verdict, found.found + note, found.n, found.needs)
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """How far a treatment moves the heads and in-context learning, over runs in pairs of equal seeds."""
+
+    cell: str
+    n: int
+    heads: float
+    icl: float
+    """Mean ln of the times' ratio, over the pairs in which both times are known; NaN where there is none."""
+    low: Array
+    high: Array
+    """Bounds on the difference ICL − heads, one a pair."""
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """What seeds and brackets leave open of the mean difference."""
+        low = mean_interval(self.low, level)[1] if np.isfinite(self.low).all() else -np.inf
+        high = mean_interval(self.high, level)[2] if np.isfinite(self.high).all() else np.inf
+        return low, high
+
+
+@claim("O22", "treatments move the heads and in-context learning together")
+def moved_together(study: Evidence) -> Finding | None:
+    """For each treatment of the model, the 90 % interval of ln(ratio of times of ICL) − ln(ratio of times of prefix
+    matching), over pairs of runs with equal seeds and with all that brackets leave open, lies within ±0.1, and one
+    treatment moves either by more; contradicted where it lies outside for one, at 0.05 divided by their number.
+    """
+    treatments = [e for e in study.effects if all(key.startswith("model.") for key in _differing(study, e))]
+    moved = [each for effect in treatments if (each := _moved(study, effect)) is not None]
+    if not moved:
+        return None
+    verdicts = {each.cell: within(*each.interval(LEVEL), -TOGETHER, TOGETHER) for each in moved}
+    strict = 1 - (1 - LEVEL) / len(moved)
+    against = {each.cell for each in moved if within(*each.interval(strict), -TOGETHER, TOGETHER) == "contradicted"}
+    order = ("contradicted", "cannot tell", "supported")
+    worst = min(
+        moved, key=lambda e: (e.cell not in against, order.index(verdicts[e.cell]), -max(map(abs, e.interval(LEVEL))))
+    )
+    low, high = worst.interval(LEVEL)
+    ratios = _ratio(worst.heads), _ratio(worst.icl)
+    found = (
+        f"of {len(moved)} compared, least together with {worst.cell}: heads at {ratios[0]} times the tokens, ICL at "
+        f"{ratios[1]}; ln(tokens) moved differ by [{_signed(low)}, {_signed(high)}], against ±{TOGETHER:g}"
+    )
+    compared = {each.cell for each in moved}
+    found += left_out([e.cell for e in treatments if e.cell not in compared], "fewer than two pairs with the events")
+    n = sum(2 * each.n for each in moved)
+    if against:
+        return Finding("contradicted", found, n)
+    if verdicts[worst.cell] != "supported":
+        return Finding("cannot tell", found, n, "more seeds, finer snapshots, or runs that all have both")
+    if not any(max(abs(each.heads), abs(each.icl)) > TOGETHER for each in moved):
+        return Finding("cannot tell", found, n, "a treatment that moves either")
+    return Finding("supported", found, n)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}" if np.isfinite(value) else "∞" if value > 0 else "−∞"
+
+
+def _ratio(ln: float) -> str:
+    return "–" if np.isnan(ln) else f"{np.exp(ln):.2f}"
+
+
+def _moved(study: Evidence, effect: Effect) -> _Moved | None:
+    """None where a cell has neither event in any run, and for fewer than two pairs. What is not known of a run that has
+    neither, while its pair has one, leaves the pair open.
+    """
+    lags = study.lags.query("first == 'prefix_matching' and second == 'icl'")
+    by_source = {source: lags.query("source == @source").set_index("run_id") for source in ("change", "event")}
+    source = "change" if set(by_source["event"].index) <= set(by_source["change"].index) else "event"
+    one, other = (_by_seed(study, by_source[source], cell) for cell in (effect.cell, effect.reference))
+    if one.isna().to_numpy().all() or other.isna().to_numpy().all():
+        return None
+    seeds = [seed for seed in one.index if seed in other.index]
+    either = one.loc[seeds].notna().any(axis=1) | other.loc[seeds].notna().any(axis=1)
+    seeds = [seed for seed in seeds if either[seed]]
+    if len(seeds) < 2:
+        return None
+    one, other = one.loc[seeds], other.loc[seeds]
+    shifts = np.array([(one[name] - other[name]).to_numpy(np.float64) for name in ("prefix_matching", "icl")])
+    known = shifts[:, np.isfinite(shifts).all(0)]
+    heads, icl = known.mean(1) if known.size else (np.nan, np.nan)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ where neither run bounds it
+        low, high = (
+            (one[f"log_ratio_{end}"] - other[f"log_ratio_{opposite}"]).to_numpy(np.float64)
+            for end, opposite in (("low", "high"), ("high", "low"))
+        )
+    return _Moved(effect.cell, len(seeds), float(heads), float(icl), low, high)
+
+
+def _by_seed(study: Evidence, lags: pd.DataFrame, cell: str) -> pd.DataFrame:
+    """Bounds on ln(ICL / prefix matching) and ln(tokens) of both events, by the seed of each run of a cell; NaN in runs
+    without either.
+    """
+    runs = study.cells.runs(cell)
+    rows = lags.reindex(runs)[["log_ratio_low", "log_ratio_high"]]
+    source = None if lags.empty else lags["source"].iloc[0]
+    for name in ("prefix_matching", "icl"):
+        rows[name] = np.log(study.times(name, source)["estimate"].reindex(runs))
+    return rows.set_index(study.cells.table.loc[runs, "seed"])
 
 
 @claim("Ho26", "a first-layer head held to the previous token brings the bump forward (there 1.75 times)")
