@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 def _ratio_in_words(effect: Effect) -> str:
-    if np.isnan(effect.ratio):
+    if np.isnan(effect.ratio) or (effect.ratio_low == 0 and np.isinf(effect.ratio_high)):
         return "no ratio"
     if not 0 < effect.ratio < np.inf:
         side = f"at least {effect.ratio_low:.2f}" if effect.ratio > 1 else f"at most {effect.ratio_high:.2f}"

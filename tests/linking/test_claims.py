@@ -302,10 +302,11 @@ def test_eigenvalues_and_composition_of_induction_heads(sign: int, reads: int, e
 @pytest.mark.parametrize(("order_2", "expected"), [(0.05, "supported"), (0.5, "contradicted")])
 def test_what_virtual_heads_save(order_2: float, expected: str):
     runs = {f"r{i}": {"seed": i, "events": {"icl": (5e5, 1e6)}} for i in range(3)}
+    runs["without the change"] = {"seed": 3, "events": {"icl": None}}
     rows = [
         {"run_id": run, "step": 2, "tokens": 2, "path": "all", "order": order, "how": "up_to", "value": loss}
         for i, run in enumerate(runs)
-        for order, loss in enumerate((5.0, 5.0 - (1 - order_2) - 0.001 * i, 4.0))
+        for order, loss in enumerate((5.0, 5.0 - (1 - (order_2 if i < 3 else 0.3)) - 0.001 * i, 4.0))
     ]
     assert verdict("virtual_heads_matter_little", made_study(runs, paths=pd.DataFrame(rows))) == expected
 
