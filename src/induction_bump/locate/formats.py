@@ -26,3 +26,24 @@ def format_ends(low: float, high: float) -> tuple[str, str]:
 def format_interval(low: float, high: float) -> str:
     """An interval of tokens: 5.2M–5.7M, 5.24M–5.28M."""
     return "–".join(format_ends(low, high))
+
+
+def format_median(median: float | None, low: float | None, high: float | None) -> str:
+    """A median over seeds with its interval, or the bound that is all that is known: later than 5.2M."""
+    if low is None or high is None:
+        return "–"
+    if median is None:
+        return f"later than {format_tokens(low)}" if math.isinf(high) else f"earlier than {format_tokens(high)}"
+    between = f"{format_tokens(low)} or later" if math.isinf(high) else format_interval(low, high)
+    return f"{format_tokens(median, 3)} ({between})"
+
+
+def format_variation(cv: float | None, low: float | None, high: float | None) -> str:
+    """A coefficient of variation, or what it is at most where its interval begins at 0: 11 %, ≤ 3.0 %."""
+    if high is None:
+        return "–"
+    return _percent(cv) if cv and low else f"≤ {_percent(high)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"

@@ -1,12 +1,11 @@
 """Events, changes and cells as aligned lines for people."""
 
-import math
 from collections.abc import Sequence
 
 from induction_bump.locate.cell import Cell
 from induction_bump.locate.changes import LocatedChange
 from induction_bump.locate.events import Event
-from induction_bump.locate.formats import format_interval, format_tokens
+from induction_bump.locate.formats import format_interval, format_median, format_tokens, format_variation
 from induction_bump.locate.placing import Range
 
 _MOST_HEADS = 4
@@ -28,7 +27,16 @@ def cell_block(cells: Sequence[Cell]) -> str:
     """A study: when the runs of each cell change, a line a cell and event that some run has, and for `icl_change`."""
     titles = ("cell", "event", "found/none/undetermined", "median over seeds (90 %)", "CV")
     told = [c for c in cells if c.found or c.event == "icl_change"]
-    lines = [(c.cell, c.event, f"{c.found}/{c.without}/{c.undetermined}", _median(c), _variation(c)) for c in told]
+    lines = [
+        (
+            c.cell,
+            c.event,
+            f"{c.found}/{c.without}/{c.undetermined}",
+            format_median(c.median, c.low, c.high),
+            format_variation(c.cv, c.cv_low, c.cv_high),
+        )
+        for c in told
+    ]
     return "\n".join(["Over seeds", *aligned([titles, *lines])])
 
 
@@ -36,26 +44,6 @@ def aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
     """Rows of cells as lines of columns."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return ["  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-
-
-def _median(cell: Cell) -> str:
-    if cell.low is None or cell.high is None:
-        return "–"
-    if cell.median is None:
-        is_open = math.isinf(cell.high)
-        return f"later than {format_tokens(cell.low)}" if is_open else f"earlier than {format_tokens(cell.high)}"
-    above = f"{format_tokens(cell.low)} or later" if math.isinf(cell.high) else format_interval(cell.low, cell.high)
-    return f"{format_tokens(cell.median, 3)} ({above})"
-
-
-def _variation(cell: Cell) -> str:
-    if cell.cv_high is None:
-        return "–"
-    return _percent(cell.cv) if cell.cv and cell.cv_low else f"≤ {_percent(cell.cv_high)}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"
 
 
 def _event_line(event: Event) -> tuple[str, ...]:

@@ -1,13 +1,12 @@
 """The parts of a page that are plain HTML: all text that comes from records is escaped here."""
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from induction_bump.locate.formats import format_interval, format_tokens
+from induction_bump.locate.formats import format_median, format_variation
 from induction_bump.report.contents import RunContents
 from induction_bump.report.curves import Figure
 from induction_bump.report.events import NAMES, Event, Headline, tokens_text
@@ -190,28 +189,23 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> str:
     """When the runs of each cell change, with the interval over seeds; nothing where that was not computed."""
     if not rows:
         return ""
-    body = "".join(
-        f'<tr><th scope="row">{escape(row["cell"])}</th><td>{escape(NAMES.get(row["event"], (row["event"],))[0])}</td>'
-        f'<td>{row["found"]} of {row["runs"]}</td><td title="{escape(row["rule"])}">{_median(row)}</td>'
-        f"<td>{_percent(row['cv'])}</td></tr>"
-        for row in rows
-    )
+    body = "".join(_over_seeds(row) for row in rows)
     titles = ("Cell", "Event", "Runs", "Median over seeds (90 % interval)", "CV")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     html = table("study", head, body, "Time over seeds")
     return f'<section class="card table"><h2>Time over seeds</h2>{html}</section>'
 
 
-def _percent(share: float | None) -> str:
-    return _ABSENT if share is None else f"{100 * share:.0f} %"
-
-
-def _median(row: Mapping[str, Any]) -> str:
-    if row["median"] is None:
-        return _ABSENT
-    if math.isinf(row["median_high"]):
-        return f"{format_tokens(row['median'], 3)} ({format_tokens(row['median_low'])} or later)"
-    return f"{format_tokens(row['median'], 3)} ({format_interval(row['median_low'], row['median_high'])})"
+def _over_seeds(row: Mapping[str, Any]) -> str:
+    runs = f"{row['found']} of {row['runs']}"
+    if row["undetermined"]:
+        runs += f", {row['undetermined']} undetermined"
+    median = format_median(row["median"], row["median_low"], row["median_high"])
+    return (
+        f'<tr><th scope="row">{escape(row["cell"])}</th><td>{escape(NAMES.get(row["event"], (row["event"],))[0])}</td>'
+        f'<td>{runs}</td><td title="{escape(row["rule"])}">{median}</td>'
+        f"<td>{format_variation(row['cv'], row['cv_low'], row['cv_high'])}</td></tr>"
+    )
 
 
 def _breakable(text: str) -> str:
