@@ -6,17 +6,17 @@ that duplicates never stand on both sides.
 
 import hashlib
 import os
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context
 
 import numpy as np
 from jaxtyping import Int, Integer
 
+from induction_bump.data.lifeline import end_with_parent
 from induction_bump.data.shards import HELD_OUT, TRAINING
 from induction_bump.data.tokenizer import from_json
 
@@ -117,15 +117,7 @@ def _start_worker(tokeniser: BatchTokeniser) -> None:
     global _worker
     _worker = tokeniser
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    # a worker of a pool outlives a parent that was killed: it waits on a pipe whose other end it holds itself
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
+    end_with_parent()
 
 
 def _tokenise(texts: list[str]) -> TokenisedBatch:

@@ -8,6 +8,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from induction_bump.data.lifeline import end_with_parent
 from induction_bump.locate.changes import find_changes
 from induction_bump.locate.events import find_events
 from induction_bump.locate.located import Located, LocatedRun
@@ -47,7 +48,7 @@ def _locate_each(runs: Sequence[RunDirectory], changes: bool, processes: int) ->
     if processes < 2:
         yield from map(locate_one, runs)
         return
-    with _one_thread_each(), ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+    with _one_thread_each(), ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent) as pool:
         yield from pool.map(locate_one, runs)
 
 
