@@ -11,6 +11,8 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from induction_bump.linking.permutation import smallest_paired, smallest_unpaired
+
 Array = npt.NDArray[np.float64]
 Pair = tuple[str, str]
 LEVEL = 0.05
@@ -107,22 +109,27 @@ def _pair(names: Pair, groups: Mapping[str, Sequence[float] | Array], margin: fl
     return Equivalence(p, min(p_differ, 1.0), margin, difference, difference - half, difference + half, names)
 
 
-def seeds_for_difference(effect: float, spread: float, *, paired: bool, power: float = 0.8) -> int | None:
-    """Seeds a cell (or pairs) with which a two-sided test at 0.05 finds `effect` with this power.
+def seeds_for_difference(
+    effect: float, spread: float, *, paired: bool, power: float = 0.8, level: float = LEVEL, more_than: int = 1
+) -> int | None:
+    """Seeds a cell (or pairs), more than so many, with which a two-sided test at `level` finds `effect`.
 
     effect: the true difference of means; spread: standard deviation over seeds (of the pairs' differences where
-    `paired`), in the same unit. By Student's t (statsmodels), and at least as many as make an exact p of 0.05 possible:
-    6 pairs, or 4 + 4. None where more than `MOST_SEEDS` would be needed, or the effect is 0.
+    `paired`), in the same unit. With this power by Student's t (statsmodels), and at least as many as make so small an
+    exact p possible: at 0.05, 6 pairs or 4 + 4. None where more than `MOST_SEEDS` would be needed, or the effect is 0.
     """
-    from statsmodels.stats.power import TTestIndPower, TTestPower
+    from statsmodels.stats.power import TTestIndPower, TTestPower  # slow to load
 
-    solver, least = (TTestPower(), 6) if paired else (TTestIndPower(), 4)
     if effect == 0:
         return None
+    solver = TTestPower() if paired else TTestIndPower()
     size = abs(effect) / max(spread, 1e-12)
-    for n in _numbers(least):
+    for n in _numbers(more_than + 1):
+        smallest = smallest_paired(n) if paired else smallest_unpaired(n, n)
         # SciPy's noncentral t gives NaN here and there where the power is 1 to many digits
-        if size >= _CERTAIN or not solver.power(size, n, 0.05, alternative="two-sided") < power:
+        if smallest <= level and (
+            size >= _CERTAIN or not solver.power(size, n, level, alternative="two-sided") < power
+        ):
             return n
     return None
 

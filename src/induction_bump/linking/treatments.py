@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from induction_bump.linking.equivalence import MOST_SEEDS
+from induction_bump.linking.equivalence import LEVEL, holm, seeds_for_difference
 from induction_bump.linking.permutation import (
     Test,
     logrank_scores,
@@ -27,10 +27,6 @@ from induction_bump.records.cells import Cells
 Array = npt.NDArray[np.float64]
 Direction = Literal["earlier", "later", "cannot tell", "no bump in either", "no time"]
 Interval = Literal["95 %", "range of pairs"]
-LEVEL = 0.05
-_POWER = 0.8
-_CERTAIN = 5.0
-"""An effect in standard deviations beyond which the number of seeds is the least."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Effect:
     before_reference: int = 0
     seeds_needed: int | None = None
     """Where the answer is "cannot tell": seeds a cell with which the corrected test would tell 4 times in 5, were the
-    effect seen the true one. None with censored runs and beyond `MOST_SEEDS`."""
+    effect seen the true one. None with censored runs and beyond `equivalence.MOST_SEEDS`."""
 
     @property
     def could_tell(self) -> bool:
@@ -80,7 +76,7 @@ class Effect:
     @property
     def fewest(self) -> int:
         """Runs a cell with which unpaired comparisons, so many of them, could."""
-        return next(n for n in itertools.count(2) if _smallest_of_two(n) * self.comparisons <= LEVEL)
+        return next(n for n in itertools.count(2) if smallest_unpaired(n, n) * self.comparisons <= LEVEL)
 
     @property
     def direction(self) -> Direction:
@@ -214,26 +210,11 @@ def _measured(treated: _Sample, reference: _Sample, paired: bool) -> dict[str, A
 
 
 def _seeds_needed(effect: Effect) -> int | None:
-    """See `Effect.seeds_needed`: by Student's t at the level that the first step of Holm asks for.
-
-    At least one more than there are, and as many as an exact test needs to reach that level at all.
-    """
-    from statsmodels.stats.power import TTestIndPower, TTestPower  # slow to load
-
-    if effect.direction != "cannot tell" or not abs(effect.d) > 0:
+    """See `Effect.seeds_needed`: at the level that the first step of Holm asks for, and more than there are."""
+    if effect.direction != "cannot tell" or np.isnan(effect.d):
         return None
-    solver, smallest = (TTestPower(), smallest_paired) if effect.paired else (TTestIndPower(), _smallest_of_two)
-    level = LEVEL / effect.comparisons
-    size = min(abs(effect.d), _CERTAIN)
-    for n in range(max(effect.n, effect.n_reference) + 1, MOST_SEEDS + 1):
-        # SciPy's noncentral t gives NaN here and there where the power is 1 to many digits
-        if smallest(n) <= level and not solver.power(size, n, level, alternative="two-sided") < _POWER:
-            return n
-    return None
-
-
-def _smallest_of_two(n: int) -> float:
-    return smallest_unpaired(n, n)
+    level, there = LEVEL / effect.comparisons, max(effect.n, effect.n_reference)
+    return seeds_for_difference(effect.d, 1.0, paired=effect.paired, level=level, more_than=there)
 
 
 def _bounded(treated: _Sample, reference: _Sample) -> dict[str, Any]:
@@ -265,10 +246,5 @@ def _median(values: Array, unknown: npt.NDArray[np.bool_]) -> float:
 
 
 def _holm(found: list[Effect]) -> list[Effect]:
-    from statsmodels.stats.multitest import multipletests
-
-    tests = [effect.test.p for effect in found if effect.test is not None]
-    if not tests:
-        return found
-    corrected = iter(np.asarray(multipletests(tests, method="holm")[1], np.float64))
-    return [replace(effect, p_holm=float(next(corrected))) if effect.test else effect for effect in found]
+    corrected = iter(holm([effect.test.p for effect in found if effect.test is not None]))
+    return [replace(effect, p_holm=next(corrected)) if effect.test else effect for effect in found]
