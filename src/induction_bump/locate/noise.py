@@ -89,31 +89,35 @@ def fit_noise(curve: Curve, design: Array, *, wanders: bool) -> Noise:
     kappas = np.array(WANDERING if wanders else (0.0,)) * np.ptp(curve.values) / np.ptp(curve.x) ** 1.5
     sizes = np.concatenate([[1e-3], np.geomspace(0.1, 3.0, SIZES - 1)]) * scale
     grid = [(s, phi, size, k) for s in curve.probe.shares for phi in PHIS for size in sizes for k in kappas]
-    parts = {
-        **{("probe", s): curve.probe.covariance(tokens, s) for s in curve.probe.shares},
-        **{("jitter", phi): correlations(tokens, phi) for phi in PHIS},
-    }
     spline, ridge = wandering(curve.x), (1e-4 * scale) ** 2 * np.eye(n)
-    covariances = np.array(
-        [parts["probe", s] + ridge + size**2 * parts["jitter", phi] + k**2 * spline for s, phi, size, k in grid]
-    )
-    likelihoods = _restricted_likelihoods(covariances, design, curve.values)
+    probes = {s: curve.probe.covariance(tokens, s) + ridge for s in curve.probe.shares}
+    jitters = {phi: correlations(tokens, phi) for phi in PHIS}
+
+    def covariance(share: float, phi: float, size: float, kappa: float) -> Array:
+        return probes[share] + size**2 * jitters[phi] + kappa**2 * spline
+
+    stacked = np.column_stack([design, curve.values])
+    likelihoods = np.array([_restricted_likelihood(covariance(*sizes), stacked) for sizes in grid])
     likelihoods -= _RELUCTANCE * np.array([k > 0 for *_, k in grid])
     order = np.argsort(-likelihoods, kind="stable")
     kept = order[likelihoods[order] > likelihoods.max() - 6.0]
     weights = np.exp(likelihoods[kept] - likelihoods.max())
+    covariances = np.array([covariance(*grid[i]) for i in kept])
     _, phi, size, kappa = grid[order[0]]
-    lasting = covariances[order[0]] - size**2 * parts["jitter", phi]
-    return Noise(covariances[kept], weights / weights.sum(), phi, float(size), float(kappa), lasting)
+    lasting = covariances[0] - size**2 * jitters[phi]
+    return Noise(covariances, weights / weights.sum(), phi, float(size), float(kappa), lasting)
 
 
-def _restricted_likelihoods(covariances: Array, design: Array, values: Array) -> Array:
-    """ln of the restricted likelihood of each of M × S × S covariances, up to a constant."""
-    roots = np.linalg.cholesky(covariances)
-    stacked = np.column_stack([design, values])
-    whitened = np.linalg.solve(roots, np.broadcast_to(stacked, (len(roots), *stacked.shape)))
+def _restricted_likelihood(covariance: Array, stacked: Array) -> float:
+    """ln of the restricted likelihood of an S × S covariance, up to a constant.
+
+    stacked: S × (p + 1), design and values. One covariance at a time, as it then stays in the cache.
+    """
+    from scipy.linalg import solve_triangular  # slow to load
+
+    root = np.linalg.cholesky(covariance)
+    whitened = solve_triangular(root, stacked, lower=True, check_finite=False)
     # the last diagonal entry of R is the norm of what the design leaves of the values
-    r = np.linalg.qr(whitened, mode="r")
-    diagonals = np.abs(np.diagonal(r, axis1=1, axis2=2))
-    log_roots = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(1)
-    return -log_roots - np.log(np.maximum(diagonals[:, :-1], 1e-300)).sum(1) - 0.5 * diagonals[:, -1] ** 2
+    diagonal = np.abs(np.diagonal(np.linalg.qr(whitened, mode="r")))
+    log_design = np.log(np.maximum(diagonal[:-1], 1e-300)).sum()
+    return float(-np.log(np.diagonal(root)).sum() - log_design - 0.5 * diagonal[-1] ** 2)

@@ -171,10 +171,11 @@ class RampSearch:
         y = self._whitening @ values
         y = y - self._base @ (self._base.T @ y)
         rss = np.repeat((y**2).sum(0)[None, :], len(self.ramps), axis=0)
-        along = np.zeros_like(rss)
-        for row in self._rows:
-            along = row @ y  # the last is that of the ramp
-            rss -= along**2
+        *others, ramp = self._rows
+        for row in others:
+            rss -= (row @ y) ** 2
+        along = ramp @ y
+        rss -= along**2
         size = np.where(self._known, self._size, 1.0)
         rss[~self._known] = np.inf
         return RampFit(np.maximum(rss, 1e-12), along / size[:, None], 1 / size**2)
