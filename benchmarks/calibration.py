@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.calibration_settings import BETWEEN, CHANGES, NULLS
+from benchmarks.calibration_settings import BETWEEN, CHANGES, FRESH, NULLS
 from benchmarks.simulated_curves import Setting, draw, truth
 from benchmarks.todays_rules import LEAST_DROP, RULES
 from induction_bump.locate.change import find_change
@@ -28,14 +28,15 @@ from induction_bump.locate.verdict import FOUND, judge
 OURS = "ramp"
 QUANTITIES = ("onset", "midpoint", "end", "width", "drop")
 SETTINGS: dict[str, Setting] = {**CHANGES, **BETWEEN, **NULLS}
+NAMES = (*CHANGES, *FRESH, *BETWEEN, *NULLS)
 _CHUNK = 25
 
 
 def locate_one(name: str, number: int) -> list[dict[str, Any]]:
     """Draw a curve of a setting and locate it by every method: a row a method."""
-    setting = SETTINGS[name]
     seed = hashlib.sha256(f"{name}/{number}".encode()).digest()[:8]
     random = np.random.default_rng(list(seed))
+    setting = FRESH[name](random) if name in FRESH else SETTINGS[name]
     curve = draw(setting, random)
     change = find_change(curve, direction=-1, random=random)
     verdict, _ = judge(change, LEAST_DROP, " nats")
@@ -53,7 +54,16 @@ def locate_one(name: str, number: int) -> list[dict[str, Any]]:
         if marked:
             row |= {"onset": marked[0], "midpoint": sum(marked) / 2, "end": marked[1], "width": marked[1] - marked[0]}
         rows.append(row)
-    return [{"setting": name, "curve": number, **row} for row in rows]
+    return [{"setting": name, "curve": number, **_true(setting), **row} for row in rows]
+
+
+def _true(setting: Setting) -> dict[str, float]:
+    if setting.drift is not None:
+        return {}
+    known = truth(setting)
+    true = {"onset": known.onset, "end": known.end, "midpoint": (known.onset + known.end) / 2}
+    true |= {"width": setting.width, "drop": setting.drop}
+    return {f"true_{quantity}": value for quantity, value in true.items()}
 
 
 def _chunk(job: tuple[str, int, int]) -> tuple[str, list[dict[str, Any]]]:
@@ -67,9 +77,9 @@ def _file(directory: Path, name: str) -> Path:
 
 def _jobs(directory: Path, changes: int, nulls: int) -> Iterator[tuple[str, int, int]]:
     """Curves that are not there yet, in chunks, all settings in turn so that a cut-off run is even."""
-    done = {name: _done(_file(directory, name)) for name in SETTINGS}
+    done = {name: _done(_file(directory, name)) for name in NAMES}
     for first in range(0, max(changes, nulls), _CHUNK):
-        for name in SETTINGS:
+        for name in NAMES:
             wanted = nulls if name in NULLS else changes
             if done[name] <= first < wanted:
                 yield name, first, min(first + _CHUNK, wanted)
@@ -91,34 +101,30 @@ def simulate(directory: Path, changes: int, nulls: int, processes: int) -> None:
 
 def _columns() -> list[str]:
     bounds = [f"{quantity}{end}" for quantity in QUANTITIES for end in ("", "_low", "_high")]
-    return ["setting", "curve", "method", "verdict", "p", *bounds]
+    return ["setting", "curve", "method", "verdict", "p", *bounds, *(f"true_{quantity}" for quantity in QUANTITIES)]
 
 
 def change_table(rows: pd.DataFrame) -> pd.DataFrame:
     """A line a setting and method: coverage, bias and error, and verdicts."""
     lines = []
     for (name, method), found in rows.groupby(["setting", "method"], sort=False):
-        setting = SETTINGS[str(name)]
-        lines.append(
-            {"setting": name, "kind": "between" if name in BETWEEN else "change", **_line(method, found, setting)}
-        )
+        kind = "between" if name in BETWEEN else "fresh" if name in FRESH else "change"
+        lines.append({"setting": name, "kind": kind, **_line(str(method), found)})
     return pd.DataFrame(lines)
 
 
-def _line(method: str, found: pd.DataFrame, setting: Setting) -> dict[str, Any]:
-    known = truth(setting)
-    true = {"onset": known.onset, "end": known.end, "midpoint": (known.onset + known.end) / 2}
-    true |= {"width": setting.width, "drop": setting.drop}
+def _line(method: str, found: pd.DataFrame) -> dict[str, Any]:
     line: dict[str, Any] = {"method": method, "curves": len(found)}
     placed = found[found["onset"].notna()]
     line["placed"] = len(placed) / len(found)
     for verdict in ("abrupt", "gradual", "none", "undetermined"):
         line[verdict] = (found["verdict"] == verdict).mean() if method == OURS else math.nan
     for quantity in QUANTITIES:
+        true = placed[f"true_{quantity}"]
         if method == OURS:
-            inside = (placed[f"{quantity}_low"] <= true[quantity]) & (true[quantity] <= placed[f"{quantity}_high"])
+            inside = placed[f"{quantity}_low"].le(true) & placed[f"{quantity}_high"].ge(true)
             line[f"coverage_{quantity}"] = inside.mean()
-        error = placed[quantity] - true[quantity]
+        error = placed[quantity] - true
         line[f"bias_{quantity}"], line[f"error_{quantity}"] = error.mean(), math.sqrt((error**2).mean())
     return line
 
@@ -149,7 +155,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     simulate(arguments.curves, arguments.changes, arguments.nulls, arguments.processes)
-    files = [_file(arguments.curves, name) for name in SETTINGS]
+    files = [_file(arguments.curves, name) for name in NAMES]
     rows = pd.concat([pd.read_csv(file) for file in files if file.is_file()])
     arguments.out.mkdir(parents=True, exist_ok=True)
     of_nulls = rows["setting"].isin(NULLS)

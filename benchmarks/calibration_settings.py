@@ -1,8 +1,11 @@
 """The curves that calibration.py draws: changes, one thing varied at a time, and nulls."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from benchmarks.simulated_curves import Setting
+from benchmarks.simulated_curves import Setting, times, truth
 
 MIDDLE = Setting()
 
@@ -18,6 +21,7 @@ CHANGES = {
     "jitter 0.03": MIDDLE.but(jitter=0.03),
     "jitter 0.03, phi 0.9": MIDDLE.but(jitter=0.03, phi=0.9),
     "phi 0": MIDDLE.but(phi=0.0),
+    "phi per snapshot": MIDDLE.but(per_snapshot=True),
     "outliers 3 %": MIDDLE.but(outliers=0.03),
     "early": MIDDLE.but(place=0.4),
     "late": MIDDLE.but(place=0.85),
@@ -29,6 +33,38 @@ CHANGES = {
     "logistic, relaxing": MIDDLE.but(logistic=True, drop=2.0, relaxing=0.5),
 }
 """In all of these the ramp holds at least two snapshots and ends within the curve: the change can be identified."""
+
+def _fresh(random: np.random.Generator, **shape: Any) -> Setting:
+    """Everything drawn at random, until the change can be identified."""
+    while True:
+        setting = Setting(
+            place=random.uniform(0.35, 0.85),
+            width=np.exp(random.uniform(np.log(0.12), np.log(0.9))),
+            drop=np.exp(random.uniform(np.log(0.35), np.log(2.5))),
+            before=random.uniform(-0.05, 0.01),
+            after=random.uniform(-0.10, 0.0),
+            jitter=np.exp(random.uniform(np.log(0.004), np.log(0.025))),
+            phi=random.uniform(0.0, 0.85),
+            outliers=random.choice([0.0, 0.0, 0.02]),
+            snapshots=int(random.integers(40, 160)),
+            grid=str(random.choice(["linear", "linear", "log"])),
+            examples=int(random.choice([64, 96, 128, 256])),
+            per_document=int(random.choice([1, 2, 4])),
+        ).but(**{name: value(random) for name, value in shape.items()})
+        x, known = np.log(times(setting)), truth(setting)
+        inside = (x > known.onset) & (x < known.end)
+        if inside.sum() >= 2 and min((x < known.onset).sum(), (x > known.end).sum()) >= 5:
+            return setting
+
+
+FRESH: dict[str, Callable[[np.random.Generator], Setting]] = {
+    "fresh, straight": _fresh,
+    "fresh, logistic": lambda random: _fresh(random, logistic=lambda _: True),
+    "fresh, relaxing": lambda random: _fresh(
+        random, relaxing=lambda r: r.uniform(0.05, 0.4), relaxing_over=lambda r: r.uniform(0.2, 1.0)
+    ),
+}
+"""Name → the setting of one curve: each curve has its own, none of which the method was adjusted to."""
 
 BETWEEN = {
     "between snapshots": MIDDLE.but(width=0.02),
@@ -54,3 +90,4 @@ NULLS = {
         "phi 0.9": {"jitter": 0.03, "phi": 0.9},
     }.items()
 }
+NULLS["curved, phi 0.9 per snapshot"] = NULLS["curved, phi 0.9"].but(per_snapshot=True)

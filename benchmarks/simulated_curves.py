@@ -5,7 +5,7 @@ A curve is the mean over a probe's examples of
     offset_i + (1 + spread · z_d(i)) · mean(t) + flutter_is + jitter_s
 
 with z one number a document, `flutter` an AR(1) of each example, and `jitter` an AR(1) that all examples share, as they
-share the weights of each snapshot. `mean` is what locating should find, or a drift.
+share the weights of each snapshot. Both forget in tokens: two snapshots a step apart hardly differ. `mean` is what locating should find, or a drift.
 """
 
 from collections.abc import Callable
@@ -45,11 +45,15 @@ class Setting:
     after: float = -0.05
     """And after the end."""
     relaxing: float = 0.0
-    """Nats that are gained after the end, over about half an e-fold, beyond the drop."""
+    """Nats that are gained after the end, beyond the drop."""
+    relaxing_over: float = 0.5
+    """E-folds of tokens until 63 % of them are gained."""
     jitter: float = 0.01
     """Standard deviation in nats."""
     phi: float = 0.6
-    """Its correlation from one snapshot to the next."""
+    """Its correlation over the median distance of two snapshots."""
+    per_snapshot: bool = False
+    """Whether it is the same between any two neighbours instead, near or far, unlike what locating assumes."""
     outliers: float = 0.0
     """Share of snapshots that lie off by five times the jitter."""
     snapshots: int = 60
@@ -86,7 +90,7 @@ def mean_curve(setting: Setting, x: Array) -> Array:
     known = truth(setting)
     middle = (known.onset + known.end) / 2
     before, after = setting.before * (x - middle), setting.after * (x - middle) - setting.drop
-    gone = setting.relaxing * (1 - np.exp(-np.maximum(x - known.end, 0.0) / 0.5))
+    gone = setting.relaxing * (1 - np.exp(-np.maximum(x - known.end, 0.0) / setting.relaxing_over))
     z = (x - known.onset) / setting.width
     if setting.logistic:
         # four scales from level to level along its steepest tangent
@@ -97,11 +101,12 @@ def mean_curve(setting: Setting, x: Array) -> Array:
     return np.where(z < 0, before, np.where(z > 1, after, ramp)) - gone
 
 
-def autoregressive(n: int, phi: float, columns: int, random: np.random.Generator) -> Array:
-    """n × columns: AR(1) of variance 1."""
-    drawn = random.standard_normal((n, columns))
-    for i in range(1, n):
-        drawn[i] = phi * drawn[i - 1] + np.sqrt(1 - phi**2) * drawn[i]
+def autoregressive(distances: Array, phi: float, columns: int, random: np.random.Generator) -> Array:
+    """S × columns: AR(1) of variance 1 over S − 1 distances, with correlation φ over a distance of 1."""
+    drawn = random.standard_normal((len(distances) + 1, columns))
+    kept = phi**distances
+    for i, share in enumerate(kept, start=1):
+        drawn[i] = share * drawn[i - 1] + np.sqrt(1 - share**2) * drawn[i]
     return drawn
 
 
@@ -113,8 +118,10 @@ def draw(setting: Setting, random: np.random.Generator) -> Curve:
     of_document = random.standard_normal(documents[-1] + 1)[documents]
     offsets = 0.3 * random.standard_normal(setting.examples) + 0.1 * of_document
     examples = offsets + (1 + 0.3 * of_document) * mean_curve(setting, x)[:, None]
-    examples += 0.1 * autoregressive(len(x), 0.7, setting.examples, random)
-    jitter = setting.jitter * autoregressive(len(x), setting.phi, 1, random)[:, 0]
+    distances = np.diff(tokens) / np.median(np.diff(tokens))
+    examples += 0.1 * autoregressive(distances, 0.7, setting.examples, random)
+    distances = np.ones_like(distances) if setting.per_snapshot else distances
+    jitter = setting.jitter * autoregressive(distances, setting.phi, 1, random)[:, 0]
     off = random.random(len(x)) < setting.outliers
     jitter += off * 5 * setting.jitter * random.choice([-1.0, 1.0], len(x))
     values = examples + jitter[:, None]

@@ -72,8 +72,8 @@ class Cells:
 def cells(runs: pd.DataFrame) -> Cells:
     """Sort runs (rows of `records.runs`) into cells. Raises ValueError where there is no run.
 
-    At a constant learning rate trainings of two lengths are in one cell, the shorter one censored earlier; but not where
-    a seed was trained to both, which is one training seen twice.
+    At a constant learning rate trainings of two lengths are in one cell, the shorter one censored earlier; but not
+    where a seed was trained to both, which is one training seen twice.
     """
     if runs.empty:
         raise ValueError("no runs to compare")
