@@ -34,6 +34,7 @@ CHANGES = {
 }
 """In all of these the ramp holds at least two snapshots and ends within the curve: the change can be identified."""
 
+
 def _fresh(random: np.random.Generator, **shape: Any) -> Setting:
     """Everything drawn at random, until the change can be identified."""
     while True:

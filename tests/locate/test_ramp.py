@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from induction_bump.locate.noise import RELAXING_OVER, Relaxation
 from induction_bump.locate.ramp import SHAPES, Ramps, RampSearch, designs, ramps_between
 
 X = np.linspace(12.0, 16.0, 4001)
@@ -45,19 +46,34 @@ def test_sharp_corners_make_the_broken_line():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, len(SHAPES) - 1), st.floats(12.6, 13.4), st.floats(0.1, 1.0), st.integers(0, 2**20))
-def test_a_search_leaves_what_least_squares_leaves(shape: int, onset: float, width: float, seed: int):
+@given(
+    st.integers(0, len(SHAPES) - 1), st.floats(12.6, 13.4), st.floats(0.1, 1.0), st.integers(0, 2**20), st.booleans()
+)
+def test_a_search_leaves_what_least_squares_leaves(shape: int, onset: float, width: float, seed: int, relaxes: bool):
     random = np.random.default_rng(seed)
     x = np.sort(random.uniform(12, 15, 30))
     mixing = random.standard_normal((30, 30)) + 8 * np.eye(30)
     one, values = ramp(onset, onset + width, shape), random.standard_normal((30, 2))
-    fit = RampSearch(x, one, mixing).fit(values)
-    design = mixing @ designs(x, one)[0]
-    coefficients, left, rank, _ = np.linalg.lstsq(design, mixing @ values, rcond=None)
-    if rank == 4:
+    relaxation = Relaxation(0.7) if relaxes else None
+    fit = RampSearch(x, one, mixing, relaxation).fit(values)
+    design = mixing @ designs(x, one, relaxation)[0]
+    observed = mixing @ values
+    if relaxes:  # gains of variance 1 are as likely as observations of 0 with that error
+        design = np.vstack([design, np.eye(design.shape[1])[3:-1]])
+        observed = np.vstack([observed, np.zeros((len(RELAXING_OVER), 2))])
+    coefficients, left, rank, _ = np.linalg.lstsq(design, observed, rcond=None)
+    if rank == design.shape[1]:
         np.testing.assert_allclose(fit.rss[0], left, rtol=1e-6)
         np.testing.assert_allclose(fit.drop[0], coefficients[-1], rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(fit.drop_variance[0], np.linalg.inv(design.T @ design)[-1, -1], rtol=1e-5)
+
+
+def test_a_relaxation_begins_at_the_end_of_its_ramp_and_gains_its_size_in_the_end():
+    gained = designs(X, ramp(12.5, 13.0, 0), Relaxation(0.7))[0, :, 3:-1]
+    assert gained.shape[1] == len(RELAXING_OVER)
+    assert not gained[X <= 13.0].any()
+    for column, over in zip(gained.T, RELAXING_OVER, strict=True):
+        assert np.interp(13.0 + over, X, column) == pytest.approx(0.7 * (1 - np.exp(-1)), rel=1e-3)
 
 
 def test_a_ramp_that_no_snapshot_sees_is_never_the_best():

@@ -79,7 +79,7 @@ def fit_drift(curve: Curve) -> Drift:
     Raises ValueError for a curve of too few snapshots.
     """
     x, y = curve.x, curve.values
-    noise = fit_noise(curve, polynomial(x, DEGREE), wanders=False)
+    noise = fit_noise(curve, polynomial(x, DEGREE))
     search = DriftSearch(x, noise.whitening)
     bend = search.bend(y[:, None])[:, 0]
     designs = [(name, polynomial(x, d)) for d, name in enumerate(("constant", "line", "parabola", "cubic"))]
@@ -88,7 +88,7 @@ def fit_drift(curve: Curve) -> Drift:
     fits = [(_fit(design, y, noise.whitening), design.shape[1] + 2 * (name == "bend")) for name, design in designs]
     best = int(np.argmin([rss + 2 * p for (_, rss), p in fits]))
     name, design = designs[best]
-    noise = fit_noise(curve, design, wanders=False)
+    noise = fit_noise(curve, design)
     return Drift(name, _fit(design, y, noise.whitening)[0], noise)
 
 

@@ -1,14 +1,18 @@
 """The noise of a curve: the probe's examples, the jitter of training, and drifts that are no straight lines.
 
-    Σ = probe + s² · exp(−|t_i − t_j| / τ) + κ² · K(x_i, x_j)
+    Σ = probe + s² · exp(−|t_i − t_j| / τ) + departure
 
 The jitter is the same for all examples and forgets itself over τ tokens: an AR(1) where snapshots are equally far from
-each other. K is the covariance of an integrated random walk in x = ln(tokens), the prior of a cubic smoothing spline
-(Wahba 1978): a drift whose slope wanders. s, τ and κ are estimated by restricted maximum likelihood (Patterson &
-Thompson 1971) on a grid, which also says how well they are known.
+each other. Drifts depart from straight lines in one of two ways, if at all. They wander: κ² · K(x_i, x_j), the
+covariance of an integrated random walk in x = ln(tokens), which is the prior of a cubic smoothing spline (Wahba 1978).
+Or they relax after the end of the ramp: Σ_ρ g_ρ · (1 − exp(−(x − end)/ρ)), g_ρ of standard deviation κ. All sizes are
+estimated by restricted maximum likelihood (Patterson & Thompson 1971) on a grid, which also says how well they are
+known.
 """
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,11 +23,28 @@ PHIS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.96)
 """Correlations of the jitter over the usual (median) distance between snapshots."""
 SIZES = 8
 """Standard deviations of the jitter that are tried."""
-WANDERING = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
+WANDERING = (0.03, 0.1, 0.3, 1.0, 3.0)
 """κ that are tried, in units of the range of the values for a range of 1 in x."""
-_RELUCTANCE = 2.0
-"""By how much ln(likelihood) must be larger for a drift that wanders: jitter that lasts looks much like one."""
+RELAXING = (0.05, 0.2, 0.6)
+"""κ that are tried, in units of the range of the values."""
+RELAXING_OVER = (0.25, 1.0)
+"""ρ, in e-folds of tokens: both at once, so that rates between them are near."""
+_RELUCTANCE = 1.0
+"""By how much ln(likelihood) must be larger for a drift that departs: jitter that lasts looks much like one."""
 _LEAST = 1e-9
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """What is gained after a ramp, at a rate that falls off: how much of it there may be."""
+
+    size: float
+    """κ, the standard deviation of what is gained at each rate in the end, in units of the values."""
+
+    def columns(self, x: Array, end: Array) -> list[Array]:
+        """κ · (1 − exp(−(x − end)/ρ)) after the end, 0 before, for each ρ."""
+        after = np.maximum(x - end, 0.0)
+        return [self.size * (1 - np.exp(-after / over)) for over in RELAXING_OVER]
 
 
 @dataclass(frozen=True)
@@ -39,7 +60,9 @@ class Noise:
     jitter: float
     """Standard deviation of the jitter of the best."""
     wandering: float
-    """κ of the best, in units of the values."""
+    """κ of the best where its drifts wander, in units of the values."""
+    relaxation: Relaxation | None
+    """Of the best, where its drifts relax. It is no part of the covariances: ramps have it as a column with a prior."""
     lasting: Array
     """S × S: the covariance of the best without its jitter: the wandering, and this probe's own departure."""
 
@@ -75,49 +98,88 @@ def wandering(x: Array) -> Array:
     return less**2 * (3 * more - less) / 6
 
 
-def fit_noise(curve: Curve, design: Array, *, wanders: bool) -> Noise:
-    """Noise of a curve whose mean lies in the span of a design's p columns (S × p); wanders: whether κ may be above 0.
+@dataclass(frozen=True)
+class _Sizes:
+    """One point of the grid: sizes of all that makes the noise."""
 
+    share: float
+    phi: float
+    jitter: float
+    wandering: float
+    relaxation: Relaxation | None
+
+    @property
+    def departs(self) -> bool:
+        return self.wandering > 0 or self.relaxation is not None
+
+
+def fit_noise(curve: Curve, design: Array, end: float | None = None) -> Noise:
+    """Noise of a curve whose mean lies in the span of a design's p columns (S × p).
+
+    end: of the ramp, in ln tokens; where it is given, drifts may depart from the design.
     Raises ValueError where there are not at least two snapshots more than columns.
     """
     n, p = design.shape
     if n < p + 2:
         raise ValueError(f"{n} snapshots are too few for the noise about {p} columns")
-    tokens = curve.tokens.astype(np.float64)
+    tokens, x, size = curve.tokens.astype(np.float64), curve.x, float(np.ptp(curve.values))
     fitted = design @ np.linalg.lstsq(design, curve.values, rcond=None)[0]
     scale = max(float(np.sqrt(((curve.values - fitted) ** 2).sum() / (n - p))), _LEAST)
-    kappas = np.array(WANDERING if wanders else (0.0,)) * np.ptp(curve.values) / np.ptp(curve.x) ** 1.5
-    sizes = np.concatenate([[1e-3], np.geomspace(0.1, 3.0, SIZES - 1)]) * scale
-    grid = [(s, phi, size, k) for s in curve.probe.shares for phi in PHIS for size in sizes for k in kappas]
-    spline, ridge = wandering(curve.x), (1e-4 * scale) ** 2 * np.eye(n)
-    probes = {s: curve.probe.covariance(tokens, s) + ridge for s in curve.probe.shares}
-    jitters = {phi: correlations(tokens, phi) for phi in PHIS}
+    jitters = np.concatenate([[1e-3], np.geomspace(0.1, 3.0, SIZES - 1)]) * scale
+    kappas, relaxations = [0.0], list[Relaxation]()
+    if end is not None:
+        kappas += [kappa * size / float(np.ptp(x)) ** 1.5 for kappa in WANDERING]
+        relaxations = [Relaxation(kappa * size) for kappa in RELAXING]
+    probes = {s: curve.probe.covariance(tokens, s) + (1e-4 * scale) ** 2 * np.eye(n) for s in curve.probe.shares}
+    correlated, spline = {phi: correlations(tokens, phi) for phi in PHIS}, wandering(x)
 
-    def covariance(share: float, phi: float, size: float, kappa: float) -> Array:
-        return probes[share] + size**2 * jitters[phi] + kappa**2 * spline
+    def lasting(of: _Sizes) -> Array:
+        return probes[of.share] + of.wandering**2 * spline
 
-    stacked = np.column_stack([design, curve.values])
-    likelihoods = np.array([_restricted_likelihood(covariance(*sizes), stacked) for sizes in grid])
-    likelihoods -= _RELUCTANCE * np.array([k > 0 for *_, k in grid])
-    order = np.argsort(-likelihoods, kind="stable")
-    kept = order[likelihoods[order] > likelihoods.max() - 6.0]
-    weights = np.exp(likelihoods[kept] - likelihoods.max())
-    covariances = np.array([covariance(*grid[i]) for i in kept])
-    _, phi, size, kappa = grid[order[0]]
-    lasting = covariances[0] - size**2 * jitters[phi]
-    return Noise(covariances, weights / weights.sum(), phi, float(size), float(kappa), lasting)
+    def covariance(of: _Sizes) -> Array:
+        return lasting(of) + of.jitter**2 * correlated[of.phi]
+
+    tried, likelihoods = list[_Sizes](), list[float]()
+    gained = [np.column_stack(r.columns(x, np.array(end))) for r in relaxations]
+    for share, phi, jitter, kappa in itertools.product(curve.probe.shares, PHIS, jitters, kappas):
+        straight = _Sizes(share, phi, float(jitter), kappa, None)
+        tried += [straight, *(replace(straight, relaxation=r) for r in relaxations if not kappa)]
+        likelihoods += _restricted_likelihoods(covariance(straight), design, curve.values, () if kappa else gained)
+    reluctant = np.array(likelihoods) - _RELUCTANCE * np.array([of.departs for of in tried])
+    order = np.argsort(-reluctant, kind="stable")
+    kept = order[reluctant[order] > reluctant.max() - 6.0]
+    weights = np.exp(reluctant[kept] - reluctant.max())
+    best = tried[order[0]]
+    return Noise(
+        np.array([covariance(tried[i]) for i in kept]),
+        weights / weights.sum(),
+        best.phi,
+        best.jitter,
+        best.wandering,
+        best.relaxation,
+        lasting(best),
+    )
 
 
-def _restricted_likelihood(covariance: Array, stacked: Array) -> float:
-    """ln of the restricted likelihood of an S × S covariance, up to a constant.
+def _restricted_likelihoods(
+    covariance: Array, design: Array, values: Array, relaxations: Sequence[Array]
+) -> Iterator[float]:
+    """ln of the restricted likelihood of an S × S covariance, up to a constant: without, then with each relaxation.
 
-    stacked: S × (p + 1), design and values. One covariance at a time, as it then stays in the cache.
+    design: S × p; values: S; relaxations: S × k each, in units of their standard deviation. One covariance at a time,
+    as it then stays in the cache.
     """
     from scipy.linalg import solve_triangular  # slow to load
 
     root = np.linalg.cholesky(covariance)
-    whitened = solve_triangular(root, stacked, lower=True, check_finite=False)
-    # the last diagonal entry of R is the norm of what the design leaves of the values
-    diagonal = np.abs(np.diagonal(np.linalg.qr(whitened, mode="r")))
-    log_design = np.log(np.maximum(diagonal[:-1], 1e-300)).sum()
-    return float(-np.log(np.diagonal(root)).sum() - log_design - 0.5 * diagonal[-1] ** 2)
+    whitened = solve_triangular(root, np.column_stack([values, design, *relaxations]), lower=True, check_finite=False)
+    log_root, p, k = float(np.log(np.diagonal(root)).sum()), design.shape[1], len(RELAXING_OVER)
+    for first in (None, *range(p + 1, whitened.shape[1], k)):
+        columns = whitened[:, 1 : p + 1]
+        y = whitened[:, :1]
+        if first is not None:  # a prior is an observation more
+            columns = np.block([[columns, whitened[:, first : first + k]], [np.zeros((k, p)), np.eye(k)]])
+            y = np.vstack([y, np.zeros((k, 1))])
+        # the last diagonal entry of R is the norm of what the design leaves of the values
+        diagonal = np.abs(np.diagonal(np.linalg.qr(np.column_stack([columns, y]), mode="r")))
+        yield -log_root - float(np.log(np.maximum(diagonal[:-1], 1e-300)).sum() + 0.5 * diagonal[-1] ** 2)

@@ -13,12 +13,12 @@ import numpy as np
 
 from induction_bump.locate.curve import Array, Curve
 from induction_bump.locate.noise import Noise, fit_noise
-from induction_bump.locate.ramp import EDGE, SHAPES, RampFit, Ramps, RampSearch, designs, ramps_between
+from induction_bump.locate.ramp import EDGE, SHAPES, RampFit, Ramps, RampSearch, Whitened, designs, ramps_between
 
 CONFIDENCE = 0.90
-_QUANTILE = 0.94
+_QUANTILE, _QUANTILE_OF_DROP = 0.93, 0.95
 """Of the distances that makes the cut-off. More than CONFIDENCE, because the noise is estimated from the curve as well:
-with it, intervals hold the truth in 90 % of simulated curves (docs/locating.md)."""
+with it, intervals hold the truth in 90 % of simulated curves and more (docs/locating.md)."""
 PARAMETERS = 6
 """Of a ramp: constant, drift, bend, drop, onset and end."""
 
@@ -93,7 +93,7 @@ class Placing:
                 break
             grid = closer
         self.grid = grid
-        self.search = RampSearch(curve.x, grid, noise.whitening)
+        self.search = _search(curve, grid, noise)
         self.fit = self.search.fit(curve.values[:, None])
         rss = self.fit.rising()[:, 0]
         self.best = int(rss.argmin())
@@ -144,7 +144,7 @@ class Placing:
         }
         with np.errstate(invalid="ignore"):  # infinite where a ramp is not seen
             tied = rss + (self.fit.drop[truths, 0] - fit.drop) ** 2 / fit.drop_variance[:, None]
-        self.cutoffs["drop"] = _quantile(tied.min(0) - least)
+        self.cutoffs["drop"] = _quantile(tied.min(0) - least, _QUANTILE_OF_DROP)
 
     def _range(self, name: str) -> Range:
         places = self.quantities[name]
@@ -164,10 +164,12 @@ class Placing:
         """The ramp itself as it fits the curve, at some places."""
         one, x = self.grid.take(np.array([ramp])), self.curve.x
         # places beside the snapshots, so that all share their centre
-        design = designs(np.concatenate([x, where]), one)[0]
-        design[:, 1] = np.concatenate([x, where]) - x.mean()
-        seen = self.noise.whitening @ design[: len(x)]
-        return design[len(x) :] @ np.linalg.lstsq(seen, self.noise.whitening @ self.curve.values, rcond=None)[0]
+        whitened = Whitened(self.noise.whitening, self.noise.relaxation)
+        design = designs(np.concatenate([x, where]), one, self.noise.relaxation)
+        design[:, :, 1] = np.concatenate([x, where]) - x.mean()
+        seen = np.column_stack([whitened.column(design[:, : len(x)], k)[0] for k in range(design.shape[2])])
+        coefficients = np.linalg.lstsq(seen, whitened.values(self.curve.values[:, None]), rcond=None)[0]
+        return design[0, len(x) :] @ coefficients[:, 0]
 
     def _fitted(self, ramp: int, where: Array) -> Array:
         """The same with the wandering of its drifts, and as this probe has it: the curve without jitter."""
@@ -237,22 +239,26 @@ def _least_by(bins: np.ndarray, rss: Array) -> Array:
     return least
 
 
-def _quantile(distances: Array) -> float:
+def _quantile(distances: Array, share: float = _QUANTILE) -> float:
     told = distances[np.isfinite(distances)]
-    return float(np.quantile(told, _QUANTILE)) if len(told) else math.inf
+    return float(np.quantile(told, share)) if len(told) else math.inf
 
 
 def _in_tokens(interval: Range) -> Range:
     return Range(math.exp(interval.value), math.exp(interval.low), math.exp(interval.high))
 
 
+def _search(curve: Curve, grid: Ramps, noise: Noise) -> RampSearch:
+    return RampSearch(curve.x, grid, noise.whitening, noise.relaxation)
+
+
 def _fit(curve: Curve, grid: Ramps, noise: Noise) -> RampFit:
-    return RampSearch(curve.x, grid, noise.whitening).fit(curve.values[:, None])
+    return _search(curve, grid, noise).fit(curve.values[:, None])
 
 
 def _noise_about(curve: Curve, best: Ramps) -> Noise:
     """Noise about one ramp, whose own place is free as well: its derivatives are columns of the design."""
-    return fit_noise(curve, _tangent_design(curve.x, best), wanders=True)
+    return fit_noise(curve, _tangent_design(curve.x, best), float(best.end[0]))
 
 
 def _tangent_design(x: Array, best: Ramps) -> Array:

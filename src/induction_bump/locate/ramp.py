@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 
 from induction_bump.locate.curve import Array
+from induction_bump.locate.noise import RELAXING_OVER, Relaxation
 
 ROUNDINGS = (0.0, 0.12, 0.6)
 """ρ of a corner: sharp, rounded, and nearly that of a logistic curve."""
@@ -134,10 +135,34 @@ class RampFit:
         return ramps.take(np.array([int(self.rising()[:, 0].argmin())]))
 
 
-def designs(x: Array, ramps: Ramps) -> Array:
-    """G × S × 4: constant, drift, bend, and the ramp as last column."""
+def designs(x: Array, ramps: Ramps, relaxation: Relaxation | None = None) -> Array:
+    """G × S × 4: constant, drift, bend, and the ramp as last column; with a relaxation, its columns before the last."""
     rising, bending = ramps.columns(x)
-    return np.stack([np.ones_like(rising), np.broadcast_to(x - x.mean(), rising.shape), bending, rising], axis=2)
+    gained = relaxation.columns(x, ramps.end[:, None]) if relaxation else []
+    drift = np.broadcast_to(x - x.mean(), rising.shape)
+    return np.stack([np.ones_like(rising), drift, bending, *gained, rising], axis=2)
+
+
+_FREE = 3
+"""Columns before a relaxation's."""
+
+
+class Whitened:
+    """Columns and values with the noise whitened away, and the prior of a relaxation as further observations, of 0."""
+
+    def __init__(self, whitening: Array, relaxation: Relaxation | None = None) -> None:
+        self._whitening = whitening
+        self._priors = len(RELAXING_OVER) if relaxation else 0
+
+    def values(self, values: Array) -> Array:
+        """S × D → S + P × D, P being the number of priors."""
+        whitened = self._whitening @ values
+        return np.vstack([whitened, np.zeros((self._priors, values.shape[1]))])
+
+    def column(self, design: Array, k: int) -> Array:
+        """G × S + P: one of the columns of G designs."""
+        prior = np.eye(design.shape[2])[k, _FREE : _FREE + self._priors]
+        return np.column_stack([design[:, :, k] @ self._whitening.T, np.tile(prior, (len(design), 1))])
 
 
 class RampSearch:
@@ -146,15 +171,15 @@ class RampSearch:
     The residuals of D curves on all ramps are then a product of matrices for each column.
     """
 
-    def __init__(self, x: Array, ramps: Ramps, whitening: Array) -> None:
+    def __init__(self, x: Array, ramps: Ramps, whitening: Array, relaxation: Relaxation | None = None) -> None:
         self.ramps = ramps
-        self._whitening = whitening
-        design = designs(x, ramps)
-        self._base = np.linalg.qr(whitening @ design[0, :, :2])[0]
+        self._whitened = Whitened(whitening, relaxation)
+        design = designs(x, ramps, relaxation)
+        self._base = np.linalg.qr(np.stack([self._whitened.column(design[:1], k)[0] for k in (0, 1)], axis=1))[0]
         self._rows: list[Array] = []
         self._known = np.ones(len(ramps), np.bool_)
         for k in range(2, design.shape[2]):
-            row = design[:, :, k] @ whitening.T
+            row = self._whitened.column(design, k)
             before = np.linalg.norm(row, axis=1)
             row = row - (row @ self._base) @ self._base.T
             for other in self._rows:
@@ -168,7 +193,7 @@ class RampSearch:
 
     def fit(self, values: Array) -> RampFit:
         """values: S × D. Ramps that the snapshots cannot tell from a drift have an infinite `rss`."""
-        y = self._whitening @ values
+        y = self._whitened.values(values)
         y = y - self._base @ (self._base.T @ y)
         rss = np.repeat((y**2).sum(0)[None, :], len(self.ramps), axis=0)
         *others, ramp = self._rows
