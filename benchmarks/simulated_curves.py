@@ -5,7 +5,8 @@ A curve is the mean over a probe's examples of
     offset_i + (1 + spread · z_d(i)) · mean(t) + flutter_is + jitter_s
 
 with z one number a document, `flutter` an AR(1) of each example, and `jitter` an AR(1) that all examples share, as they
-share the weights of each snapshot. Both forget in tokens: two snapshots a step apart hardly differ. `mean` is what locating should find, or a drift.
+share the weights of each snapshot. Both forget in tokens: two snapshots a step apart hardly differ. `mean` is what
+locating should find, or a drift.
 """
 
 from collections.abc import Callable

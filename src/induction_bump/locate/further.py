@@ -48,11 +48,12 @@ def find_further(reading: Reading, main: LocatedChange) -> list[LocatedChange]:
         "positions_further": _positions(reading, main),
         "components_further": _components(reading, main),
     }
-    found = [_strongest(event, list(outcomes)) for event, outcomes in searches.items()]
+    found = [strongest(event, list(outcomes)) for event, outcomes in searches.items()]
     return [change for change in found if change is not None]
 
 
-def _strongest(event: str, searches: list[LocatedChange]) -> LocatedChange | None:
+def strongest(event: str, searches: list[LocatedChange]) -> LocatedChange | None:
+    """The largest of the changes that searches of one kind found, if any did."""
     # the p of a component is of all components of its stretch
     tests = len(searches) // COMPONENTS if event == "components_further" else len(searches)
     places = [s for s in searches if s.found and s.change and s.change.p <= LEVEL / tests]
@@ -123,26 +124,31 @@ def _components(reading: Reading, main: LocatedChange) -> Iterator[LocatedChange
         if keep.sum() < LEAST_SNAPSHOTS:
             continue
         random = random_of(reading.info.run_id, f"components/{i}")
-        losses, tokens = scores.values[keep], scores.tokens[keep]
-        components = principal_components(losses)
-        by_chance = surrogate_ratios(losses, np.log(tokens.astype(np.float64)), random)
-        for k, values in enumerate(components.T):
-            probe = ProbeNoise(np.zeros((len(values), 0)), np.zeros(len(values)))
-            curve = Curve(steps[keep], tokens, values, probe)
-            direction = 1 if values[-1] >= values[0] else -1
-            quantity = Quantity(f"principal component {k + 1}", " nats", curve, direction, _LEAST_DROP_OF_COMPONENT)
-            change = find_change(curve, direction=direction, random=random)
-            seen = corner_ratios(curve.x, values[:, None])[0]
-            p = float((1 + (by_chance >= seen).sum()) / (len(by_chance) + 1))
-            yield judged("", quantity, replace(change, p=max(p, change.p), drift="surrogate drift"))
+        yield from search_components(scores.values[keep], steps[keep], scores.tokens[keep], random)
+
+
+def search_components(
+    losses: Array, steps: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64], random: np.random.Generator
+) -> Iterator[LocatedChange]:
+    """A search in each of the leading principal components of S × N token losses."""
+    by_chance = surrogate_ratios(losses, np.log(tokens.astype(np.float64)), random)
+    for k, values in enumerate(principal_components(losses).T):
+        curve = Curve(steps, tokens, values, ProbeNoise(np.zeros((len(values), 0)), np.zeros(len(values))))
+        direction = 1 if values[-1] >= values[0] else -1
+        quantity = Quantity(f"principal component {k + 1}", " nats", curve, direction, _LEAST_DROP_OF_COMPONENT)
+        change = find_change(curve, direction=direction, random=random)
+        seen = corner_ratios(curve.x, values[:, None])[0]
+        p = float((1 + (by_chance >= seen).sum()) / (len(by_chance) + 1))
+        yield judged("", quantity, replace(change, p=max(p, change.p), drift="surrogate drift"))
 
 
 def principal_components(losses: Array) -> Array:
     """S × COMPONENTS: the leading principal components of S × N token losses, in root-mean-square nats a token."""
     centred = losses - losses.mean(0)
-    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
-    k = min(COMPONENTS, len(sizes))
-    scores: Array = left[:, :k] * sizes[:k] / np.sqrt(losses.shape[1])
+    k = min(COMPONENTS, *losses.shape)
+    # there are far more tokens than snapshots
+    variances, left = np.linalg.eigh(centred @ centred.T / losses.shape[1])
+    scores: Array = left[:, ::-1][:, :k] * np.sqrt(np.maximum(variances[::-1][:k], 0.0))
     return scores
 
 
