@@ -31,6 +31,8 @@ RELAXING_OVER = (0.25, 1.0)
 """ρ, in e-folds of tokens: both at once, so that rates between them are near."""
 _RELUCTANCE = 1.0
 """By how much ln(likelihood) must be larger for a drift that departs: jitter that lasts looks much like one."""
+_UNLIKELY = 6.0
+"""Sizes whose ln(likelihood) is so much less than that of the best are left out."""
 _LEAST = 1e-9
 
 
@@ -122,43 +124,61 @@ def fit_noise(curve: Curve, design: Array, end: float | None = None) -> Noise:
     n, p = design.shape
     if n < p + 2:
         raise ValueError(f"{n} snapshots are too few for the noise about {p} columns")
-    tokens, x, size = curve.tokens.astype(np.float64), curve.x, float(np.ptp(curve.values))
     fitted = design @ np.linalg.lstsq(design, curve.values, rcond=None)[0]
     scale = max(float(np.sqrt(((curve.values - fitted) ** 2).sum() / (n - p))), _LEAST)
-    jitters = np.concatenate([[1e-3], np.geomspace(0.1, 3.0, SIZES - 1)]) * scale
-    kappas, relaxations = [0.0], list[Relaxation]()
-    if end is not None:
-        kappas += [kappa * size / float(np.ptp(x)) ** 1.5 for kappa in WANDERING]
-        relaxations = [Relaxation(kappa * size) for kappa in RELAXING]
-    probes = {s: curve.probe.covariance(tokens, s) + (1e-4 * scale) ** 2 * np.eye(n) for s in curve.probe.shares}
-    correlated, spline = {phi: correlations(tokens, phi) for phi in PHIS}, wandering(x)
-
-    def lasting(of: _Sizes) -> Array:
-        return probes[of.share] + of.wandering**2 * spline
-
-    def covariance(of: _Sizes) -> Array:
-        return lasting(of) + of.jitter**2 * correlated[of.phi]
-
+    parts = _Parts(curve, scale)
     tried, likelihoods = list[_Sizes](), list[float]()
-    gained = [np.column_stack(r.columns(x, np.array(end))) for r in relaxations]
-    for share, phi, jitter, kappa in itertools.product(curve.probe.shares, PHIS, jitters, kappas):
-        straight = _Sizes(share, phi, float(jitter), kappa, None)
-        tried += [straight, *(replace(straight, relaxation=r) for r in relaxations if not kappa)]
-        likelihoods += _restricted_likelihoods(covariance(straight), design, curve.values, () if kappa else gained)
+    for alike in _grid(curve, scale, departs=end is not None):
+        gained = [np.column_stack(of.relaxation.columns(curve.x, np.array(end))) for of in alike if of.relaxation]
+        tried += alike
+        likelihoods += _restricted_likelihoods(parts.covariance(alike[0]), design, curve.values, gained)
     reluctant = np.array(likelihoods) - _RELUCTANCE * np.array([of.departs for of in tried])
     order = np.argsort(-reluctant, kind="stable")
-    kept = order[reluctant[order] > reluctant.max() - 6.0]
+    kept = order[reluctant[order] > reluctant.max() - _UNLIKELY]
     weights = np.exp(reluctant[kept] - reluctant.max())
     best = tried[order[0]]
+    covariances = np.array([parts.covariance(tried[i]) for i in kept])
     return Noise(
-        np.array([covariance(tried[i]) for i in kept]),
-        weights / weights.sum(),
-        best.phi,
-        best.jitter,
-        best.wandering,
-        best.relaxation,
-        lasting(best),
+        covariances=covariances,
+        weights=weights / weights.sum(),
+        phi=best.phi,
+        jitter=best.jitter,
+        wandering=best.wandering,
+        relaxation=best.relaxation,
+        lasting=parts.lasting(best),
     )
+
+
+class _Parts:
+    """What the noise of a curve is summed from."""
+
+    def __init__(self, curve: Curve, scale: float) -> None:
+        tokens = curve.tokens.astype(np.float64)
+        ridge = (1e-4 * scale) ** 2 * np.eye(len(curve))
+        self._probe = {share: curve.probe.covariance(tokens, share) + ridge for share in curve.probe.shares}
+        self._jitter = {phi: correlations(tokens, phi) for phi in PHIS}
+        self._wandering = wandering(curve.x)
+
+    def lasting(self, of: _Sizes) -> Array:
+        """S × S: all but the jitter."""
+        return self._probe[of.share] + of.wandering**2 * self._wandering
+
+    def covariance(self, of: _Sizes) -> Array:
+        """S × S."""
+        return self.lasting(of) + of.jitter**2 * self._jitter[of.phi]
+
+
+def _grid(curve: Curve, scale: float, *, departs: bool) -> Iterator[list[_Sizes]]:
+    """Sizes of one covariance at a time: those of a drift that does not relax, then of those that do."""
+    size = float(np.ptp(curve.values))
+    kappas, relaxations = [0.0], list[Relaxation]()
+    if departs:
+        kappas += [kappa * size / float(np.ptp(curve.x)) ** 1.5 for kappa in WANDERING]
+        relaxations = [Relaxation(kappa * size) for kappa in RELAXING]
+    jitters = (np.concatenate([[1e-3], np.geomspace(0.1, 3.0, SIZES - 1)]) * scale).tolist()
+    for share, phi, jitter, kappa in itertools.product(curve.probe.shares, PHIS, jitters, kappas):
+        straight = _Sizes(share, phi, jitter, kappa, None)
+        yield [straight, *(replace(straight, relaxation=r) for r in relaxations if not kappa)]
 
 
 def _restricted_likelihoods(
