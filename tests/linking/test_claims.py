@@ -6,6 +6,7 @@ import pytest
 
 from induction_bump.linking.claims import CLAIMS, judge, markdown, table
 from induction_bump.linking.claims.claim import PAPERS, share_of_runs, within
+from induction_bump.linking.claims.timing import power_law
 from tests.linking.studies import made_study, paired
 
 ONE = {"model.sublayers": "s"}
@@ -326,6 +327,33 @@ def test_the_spread_over_seeds_is_found_behind_wide_brackets():
     study = cells_with({"a": [(edges[i - 1], edges[i]) for i in place]}, a=TWO)
     assert verdict("spread_over_seeds", study) == "not comparable"
     assert float(found("spread_over_seeds", study).split("%")[0]) == pytest.approx(10, abs=1.5)
+
+
+@pytest.mark.parametrize(("known", "side"), [("left_censored", 0), (None, -1)])
+def test_a_run_of_which_only_a_bound_is_known_counts_in_the_spread_over_seeds(known: str | None, side: int):
+    """The earliest, or the latest, of ten runs."""
+    times = sorted(spread(1e6, 10, sigma=0.1))
+    whole = found("spread_over_seeds", cells_with({"a": times}, a=TWO))
+    assert whole.endswith("over 10 seeds of all runs")
+    assert "with an estimate" not in whole
+    times[side] = known
+    some = found("spread_over_seeds", cells_with({"a": times}, a=TWO))
+    extremes = [high for _, high in filter(lambda each: isinstance(each, tuple), times)]
+    assert f" and {max(extremes) / min(extremes):.2f} (of the 9 with an estimate) over 10 seeds" in some
+
+
+def test_the_law_of_a_claim_reads_runs_that_had_the_bump_from_the_start():
+    """Exponents of ½; the runs of the smallest setting are too early to be seen, which the other runs do not say."""
+    cells, times = {}, {}
+    for batch in (8, 16, 32):
+        for context in (128, 256, 512):
+            name = f"{batch}x{context}"
+            cells[name] = {"training.batch_sequences": batch, "data.context": context}
+            times[name] = spread(1e4 * (batch * context) ** 0.5, 3, seed=batch + context)
+    times["8x128"] = ["left_censored"] * 3
+    law = power_law(_evidence(cells_with(times, **cells)))
+    assert law
+    assert (law.n, law.before) == (27, 3)
 
 
 def test_five_runs_that_agree_are_the_least_that_can_tell():

@@ -43,6 +43,8 @@ class PowerLaw:
     n: int
     censored: int
     """Runs that ended without the bump."""
+    before: int
+    """Runs whose time is bounded from above alone: they had it by the first snapshot, or the first after step 0."""
     covariance: Array
     """Of (a, b_1, …), scaled as the intervals are."""
     freedom: int
@@ -99,8 +101,9 @@ def fit_power_law(times: pd.DataFrame, x: Mapping[str, Array]) -> PowerLaw:
     stderrs = np.sqrt(np.diag(covariance))
     slopes = [_slope(float(v), float(s), fit.freedom) for v, s in zip(values, stderrs, strict=True)]
     exponents = dict(zip(names, slopes[1:], strict=True))
-    censored = int(np.isinf(brackets.high).sum())
-    return PowerLaw(slopes[0], exponents, fit.sigma, len(times), censored, covariance, fit.freedom)
+    late, early = np.isinf(brackets.high), np.isinf(brackets.low)
+    censored, before = int(late.sum()), int((early & ~late).sum())
+    return PowerLaw(slopes[0], exponents, fit.sigma, len(times), censored, before, covariance, fit.freedom)
 
 
 def _logarithm(name: str, values: Array) -> Array:

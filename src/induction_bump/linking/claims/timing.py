@@ -24,7 +24,7 @@ def power_law(study: Evidence, names: Collection[str] = (BATCH, CONTEXT)) -> Pow
     """The law of a study's times in settings that vary in it; None where they do not, or do not determine it."""
     if not set(names) <= set(study.cells.varied):
         return None
-    times = study.times().query("state in ['located', 'after']")
+    times = study.times().query("state != 'undefined'")
     x = {name: study.runs.loc[times.index, name].to_numpy(np.float64) for name in names}
     try:
         return fit_power_law(times, x)
@@ -134,15 +134,17 @@ def spread_over_seeds(study: Evidence) -> Finding | None:
     name = plainest if counts[plainest] >= _FEWEST else name
     if counts[name] < _FEWEST:
         return None
-    times = study.times().loc[study.cells.runs(name)].query("state in ['located', 'after']")
+    times = study.times().loc[study.cells.runs(name)].query("state != 'undefined'")
     try:
         law = fit_power_law(times, {})
     except NoFitError:
         return None
     low, high = (law.sigma * np.sqrt(law.freedom / chi2.ppf(level, law.freedom)) for level in (0.95, 0.05))
     tokens = times["estimate"].dropna()
-    extremes = tokens.max() / tokens.min()
-    found = f"{law.sigma:.1%} [{low:.1%}, {high:.1%}] and {extremes:.2f} over {law.n} seeds of {name}"
+    extremes = f"{tokens.max() / tokens.min():.2f}"
+    if len(tokens) < law.n:
+        extremes += f" (of the {len(tokens)} with an estimate)"
+    found = f"{law.sigma:.1%} [{low:.1%}, {high:.1%}] and {extremes} over {law.n} seeds of {name}"
     return not_comparable(found, law.n, _LANGUAGE)
 
 
