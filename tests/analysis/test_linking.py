@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.markers import MarkerStyle
 
 from induction_bump.locate.run import locate
 from induction_bump.records.schema import RecordsError
-from tests.linking.studies import made_study, paired
+from tests.linking.studies import END, made_study, paired
 from tests.records.make import make_run
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
@@ -21,6 +24,7 @@ import claims
 import depth_and_size
 import precursor
 import treatments
+from times_by_cell import by_cell, in_order, times_by_cell
 
 SCRIPTS = Path(treatments.__file__).parent
 SEEDS = 3
@@ -57,6 +61,33 @@ def test_treatments_are_compared_with_the_same_model_without_them(study: Path, t
     times = pd.read_csv(tmp_path / "treatments_times.csv")
     assert times["state"].value_counts().to_dict() == {"located": 2 * SEEDS, "after": 1}
     assert "5 runs a cell are the least to tell" in capsys.readouterr().out
+
+
+def marked(axes: Axes, marker: str) -> list[list[float]]:
+    """Where points with this marker are."""
+    style = MarkerStyle(marker)
+    shape = style.get_path().transformed(style.get_transform()).vertices
+    return [
+        place
+        for drawn in axes.collections
+        if [np.array_equal(path.vertices, shape) for path in drawn.get_paths()] == [True]
+        for place in np.asarray(drawn.get_offsets()).tolist()
+    ]
+
+
+def test_runs_of_which_only_a_bound_is_known_are_marked_on_its_open_side():
+    """A bump from the start has no place on a logarithmic axis, and stands where the first other run is known."""
+    kinds = {"a": ["left_censored"] * 2, "b": [(2e5, 4e5), "left_censored"], "c": [(3e5, 5e5), None], "d": [None] * 2}
+    cells = {name: {"training.batch_sequences": batch} for batch, name in enumerate(kinds, 1)}
+    rows, _ = by_cell(made_study(paired(cells, kinds)), "icl")
+    order = in_order(rows)
+    assert order == [f"batch {batch}" for batch in (1, 2, 3, 4)]
+    _, axes = plt.subplots()
+    times_by_cell(axes, rows, order)
+    assert [x for x, _ in marked(axes, "<")] == [2e5] * 3
+    assert [x for x, _ in marked(axes, ">")] == [END] * 3
+    assert len(marked(axes, "o")) == 2
+    assert [text.get_text() for text in axes.get_legend().get_texts()][2:] == ["not by then", "from the start"]
 
 
 def test_an_unknown_cell_or_an_unlocated_study_is_a_usage_error(study: Path, tmp_path: Path, capsys):
