@@ -3,14 +3,16 @@
     python analysis/bump_law.py runs/batch_context [--event icl] [--out DIR]
 
 ln t = a + Σ b_k ln x_k over what varies of batch size, context, learning rate and warm-up, fitted to the brackets of
-the snapshots with runs that ended without the bump censored (`linking/law.py`). Beside it 10^5.7 · √(batch · context),
-the law of Aoyama et al. 2025 for natural text. Left: time against batch · context; right: the exponents with their 95 %
-intervals. Writes bump_law.png, .svg, bump_law.csv (a row an exponent) and bump_law_runs.csv (a row a run) to DIR, by
-default to `analysis/` in the study, which must have been located (`bump locate STUDY`).
+the snapshots; runs that ended without the bump, or had it from the start, are censored (`linking/law.py`). Beside it
+10^5.7 · √(batch · context), the law of Aoyama et al. 2025 for natural text. Left: time against batch · context, with a
+triangle for a run of which only a bound is known, which points to where its time lies. Right: the exponents with their
+95 % intervals. Writes bump_law.png, .svg, bump_law.csv (a row an exponent) and bump_law_runs.csv (a row a run) to DIR,
+by default to `analysis/` in the study, which must have been located (`bump locate STUDY`).
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import command
 import notation
@@ -19,7 +21,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from times_by_cell import QUIET, by_cell
+from times_by_cell import QUIET, by_cell, upper_bounds
 
 from induction_bump.linking.law import NoFitError, PowerLaw, fit_power_law
 from induction_bump.locate.events import EVENTS
@@ -39,7 +41,7 @@ A25 = {"intercept": 5.7 * np.log(10), "batch": 0.5, "context": 0.5}
 def gather(records: Records, event: str) -> tuple[pd.DataFrame, PowerLaw]:
     """A row a run with its time and settings, and the law. Raises NoFitError where the runs do not determine one."""
     rows, sorted_into = by_cell(records, event)
-    rows = rows[rows["state"].isin(["located", "after"])].reset_index(drop=True)
+    rows = rows[rows["state"] != "undefined"].reset_index(drop=True)
     runs = records.runs.set_index("run_id").loc[rows["run_id"]]
     known = [name for name, key in SETTINGS.items() if key in runs]
     for name in known:
@@ -75,7 +77,7 @@ def draw(rows: pd.DataFrame, law: PowerLaw, title: str) -> Figure:
 
 
 def _times(axes: Axes, rows: pd.DataFrame, law: PowerLaw) -> None:
-    product = rows["batch"] * rows["context"]
+    product, upper = rows["batch"] * rows["context"], upper_bounds(rows)
     contexts = sorted(rows["context"].unique())
     for place, context in enumerate(contexts):
         own = rows[rows["context"] == context]
@@ -83,10 +85,12 @@ def _times(axes: Axes, rows: pd.DataFrame, law: PowerLaw) -> None:
         # runs of one setting stand beside each other, and those of different contexts with one product too
         beside = own.groupby("batch").cumcount() - own.groupby("batch")["batch"].transform("size").sub(1) / 2
         x = product[own.index] * np.exp(0.05 * beside + 0.05 * (place - (len(contexts) - 1) / 2))
-        located = own["state"] == "located"
+        located, after, before = (own["state"] == state for state in ("located", "after", "before"))
         axes.vlines(x[located], own["low"][located], own["high"][located], color=colour, alpha=0.5, lw=1.4)
         axes.scatter(x[located], own["estimate"][located], s=12, color=colour, label=f"context {context:g}", zorder=3)
-        axes.scatter(x[~located], own["low"][~located], s=20, marker="^", color=colour, facecolor="white", zorder=3)
+        bound: dict[str, Any] = {"s": 20, "color": colour, "facecolor": "white", "zorder": 3}
+        axes.scatter(x[after], own["low"][after], marker="^", **bound)
+        axes.scatter(x[before], upper[own.index][before], marker="v", **bound)
         if {"batch", "context"} <= law.exponents.keys():
             grid = np.geomspace(own["batch"].min(), own["batch"].max(), 20)
             others = {name: float(np.exp(np.log(rows[name]).mean())) for name in law.exponents}
@@ -122,7 +126,9 @@ def _exponents(axes: Axes, law: PowerLaw) -> None:
 def summary(law: PowerLaw) -> str:
     """The law in a line or two."""
     parts = [f"{name}^{s.value:.2f} [{s.low:.2f}, {s.high:.2f}]" for name, s in law.exponents.items()]
-    lines = [f"tokens to the bump ∝ {' · '.join(parts)}; spread {law.sigma:.1%}, {law.n} runs, {law.censored} censored"]
+    censored = ((law.censored, "right-censored"), (law.before, "left-censored"))
+    runs = ", ".join([f"{law.n} runs", *(f"{count} {what}" for count, what in censored if count)])
+    lines = [f"tokens to the bump ∝ {' · '.join(parts)}; spread {law.sigma:.1%}, {runs}"]
     if {"batch", "context"} <= law.exponents.keys():
         gap = law.difference("batch", "context")
         lines.append(f"exponent of batch minus that of context: {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]")

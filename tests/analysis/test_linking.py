@@ -154,8 +154,8 @@ def test_what_is_lost_without_induction_heads_over_training(study: Path, tmp_pat
     assert "bump measure" in capsys.readouterr().err
 
 
-def test_the_law_is_fitted_over_what_varies():
-    """Exponents ½ and ¼, and one run of the largest setting that ended before its bump."""
+def on_a_law(instead: dict[str, dict[int, object]]):
+    """A study with exponents ½ of the batch and ¼ of the context, but for some runs: setting → seed → what is known."""
     cells, times = {}, {}
     for batch in (8, 16, 32):
         for context in (128, 512):
@@ -163,8 +163,14 @@ def test_the_law_is_fitted_over_what_varies():
             cells[name] = {"training.batch_sequences": batch, "data.context": context}
             middle = 5e4 * batch**0.5 * context**0.25
             times[name] = [(middle * (0.95 + 0.02 * seed), middle * (1.01 + 0.02 * seed)) for seed in range(3)]
-    times["32x512"][2] = None
-    rows, law = bump_law.gather(made_study(paired(cells, times)), "icl")
+            for seed, known in instead.get(name, {}).items():
+                times[name][seed] = known
+    return made_study(paired(cells, times))
+
+
+def test_the_law_is_fitted_over_what_varies():
+    """One run of the largest setting ended before its bump."""
+    rows, law = bump_law.gather(on_a_law({"32x512": {2: None}}), "icl")
     assert (law.n, law.censored) == (18, 1)
     fitted = bump_law.as_table(law).set_index("name")
     assert fitted.index.tolist() == ["intercept", "batch", "context"]
@@ -175,6 +181,16 @@ def test_the_law_is_fitted_over_what_varies():
     drawn = {label.get_text() for axes in figure.axes for label in axes.get_yticklabels()}
     assert {"batch", "context"} <= drawn
     assert "exponent of batch minus that of context: +0.2" in bump_law.summary(law)
+
+
+def test_the_law_counts_and_shows_runs_of_which_only_a_bound_is_known():
+    """The first of the others is known to be without a bump at 97 % of 5e4 · 8^½ · 128^¼ tokens."""
+    rows, law = bump_law.gather(on_a_law({"8x128": {0: "left_censored"}, "32x512": {2: None}}), "icl")
+    assert (law.n, law.censored, law.before) == (18, 1, 1)
+    assert "18 runs, 1 right-censored, 1 left-censored\n" in bump_law.summary(law)
+    axes = bump_law.draw(rows, law, "made").axes[0]
+    assert [y for _, y in marked(axes, "v")] == [pytest.approx(0.97 * 5e4 * 8**0.5 * 128**0.25, abs=1)]
+    assert [y for _, y in marked(axes, "^")] == [END]
 
 
 def test_a_study_without_such_a_sweep_has_no_law(study: Path, capsys):
