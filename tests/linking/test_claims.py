@@ -7,6 +7,7 @@ import pytest
 from induction_bump.linking.claims import CLAIMS, judge, markdown, table
 from induction_bump.linking.claims.claim import PAPERS, share_of_runs, within
 from induction_bump.linking.claims.timing import power_law
+from induction_bump.locate.lognormal import Brackets, LogNormal
 from tests.linking.studies import made_study, paired
 
 ONE = {"model.sublayers": "s"}
@@ -327,6 +328,13 @@ def test_the_spread_over_seeds_is_found_behind_wide_brackets():
     study = cells_with({"a": [(edges[i - 1], edges[i]) for i in place]}, a=TWO)
     assert verdict("spread_over_seeds", study) == "not comparable"
     assert float(found("spread_over_seeds", study).split("%")[0]) == pytest.approx(10, abs=1.5)
+
+
+def test_the_interval_of_the_spread_over_seeds_knows_how_wide_brackets_are():
+    place = np.floor(np.random.default_rng(5).standard_normal(8))
+    brackets = [(int(1e6 * np.exp(0.1 * each)), int(1e6 * np.exp(0.1 * each + 0.1))) for each in place]
+    low, high = LogNormal(Brackets.of_tokens(*zip(*brackets, strict=True))).sigma_interval
+    assert f" [{low:.1%}, {high:.1%}] and " in found("spread_over_seeds", cells_with({"a": brackets}, a=TWO))
 
 
 @pytest.mark.parametrize(("known", "side"), [("left_censored", 0), (None, -1)])

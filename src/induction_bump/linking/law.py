@@ -47,7 +47,13 @@ class PowerLaw:
     """Runs whose time is bounded from above alone: they had it by the first snapshot, or the first after step 0."""
     covariance: Array
     """Of (a, b_1, …), scaled as the intervals are."""
-    freedom: int
+    fit: LogNormal
+    """On logarithms of x less their means."""
+
+    @property
+    def sigma_interval(self) -> tuple[float, float]:
+        """90 % interval of `sigma` by profile likelihood."""
+        return self.fit.sigma_interval
 
     def predict(self, x: Mapping[str, float]) -> float:
         """Tokens to the bump at one setting."""
@@ -60,7 +66,7 @@ class PowerLaw:
         weights = np.zeros(len(names) + 1)
         weights[1 + names.index(one)], weights[1 + names.index(other)] = 1, -1
         value = self.exponents[one].value - self.exponents[other].value
-        return _slope(value, float(np.sqrt(weights @ self.covariance @ weights)), self.freedom)
+        return _slope(value, float(np.sqrt(weights @ self.covariance @ weights)), self.fit.freedom)
 
 
 def fit_power_law(times: pd.DataFrame, x: Mapping[str, Array]) -> PowerLaw:
@@ -103,7 +109,7 @@ def fit_power_law(times: pd.DataFrame, x: Mapping[str, Array]) -> PowerLaw:
     exponents = dict(zip(names, slopes[1:], strict=True))
     late, early = np.isinf(brackets.high), np.isinf(brackets.low)
     censored, before = int(late.sum()), int((early & ~late).sum())
-    return PowerLaw(slopes[0], exponents, fit.sigma, len(times), censored, before, covariance, fit.freedom)
+    return PowerLaw(slopes[0], exponents, fit.sigma, len(times), censored, before, covariance, fit)
 
 
 def _logarithm(name: str, values: Array) -> Array:

@@ -124,10 +124,8 @@ def repetition_decides(study: Evidence) -> Finding | None:
 @claim("Ho26", "over seeds, the time of the bump has a coefficient of variation of 5.6 % and max / min of 1.31")
 def spread_over_seeds(study: Evidence) -> Finding | None:
     """Shown for one cell (the plainest, or the one with the most bumps), as the spread of ln(tokens) of a log-normal
-    fitted to the brackets, with its χ² interval; another language's figure does not compare.
+    fitted to the brackets, with its 90 % interval by profile likelihood; another language's figure does not compare.
     """
-    from scipy.stats import chi2
-
     located = set(study.located())
     counts = {name: sum(r in located for r in study.cells.runs(name)) for name in study.cells.names}
     name, plainest = max(counts, key=lambda cell: counts[cell]), study.cells.plainest()
@@ -139,7 +137,7 @@ def spread_over_seeds(study: Evidence) -> Finding | None:
         law = fit_power_law(times, {})
     except NoFitError:
         return None
-    low, high = (law.sigma * np.sqrt(law.freedom / chi2.ppf(level, law.freedom)) for level in (0.95, 0.05))
+    low, high = law.sigma_interval
     tokens = times["estimate"].dropna()
     extremes = f"{tokens.max() / tokens.min():.2f}"
     if len(tokens) < law.n:
