@@ -7,6 +7,7 @@ import pytest
 from induction_bump.linking.claims import CLAIMS, judge, markdown, table
 from induction_bump.linking.claims.claim import PAPERS, share_of_runs, within
 from induction_bump.linking.claims.timing import power_law
+from induction_bump.linking.claims.wording import ends, number
 from induction_bump.locate.lognormal import Brackets, LogNormal
 from tests.linking.studies import made_study, paired
 
@@ -197,7 +198,7 @@ def test_how_much_forms_inside_the_change(inside: float, expected: str):
     with_ramps(study, {run: (5e5, 1e6, inside + 0.01 * i) for i, run in enumerate(runs)})
     assert verdict("most_forms_in_the_window", study) == expected
     assert verdict("the_change_is_abrupt", study) == "supported"
-    assert found("length_of_the_ramp", study).startswith("71% [71%, 71%]")
+    assert found("length_of_the_ramp", study).startswith("71 % [71 %, 71 %]")
     assert verdict("score_before_and_after", study) == "not comparable"
 
 
@@ -327,14 +328,15 @@ def test_the_spread_over_seeds_is_found_behind_wide_brackets():
     place = np.searchsorted(edges, t)
     study = cells_with({"a": [(edges[i - 1], edges[i]) for i in place]}, a=TWO)
     assert verdict("spread_over_seeds", study) == "not comparable"
-    assert float(found("spread_over_seeds", study).split("%")[0]) == pytest.approx(10, abs=1.5)
+    assert float(found("spread_over_seeds", study).split(" %")[0]) == pytest.approx(10, abs=1.5)
 
 
 def test_the_interval_of_the_spread_over_seeds_knows_how_wide_brackets_are():
     place = np.floor(np.random.default_rng(5).standard_normal(8))
     brackets = [(int(1e6 * np.exp(0.1 * each)), int(1e6 * np.exp(0.1 * each + 0.1))) for each in place]
     low, high = LogNormal(Brackets.of_tokens(*zip(*brackets, strict=True))).sigma_interval
-    assert f" [{low:.1%}, {high:.1%}] and " in found("spread_over_seeds", cells_with({"a": brackets}, a=TWO))
+    shown = found("spread_over_seeds", cells_with({"a": brackets}, a=TWO))
+    assert f" [{100 * low:.1f} %, {100 * high:.1f} %] and " in shown
 
 
 @pytest.mark.parametrize(("known", "side"), [("left_censored", 0), (None, -1)])
@@ -362,6 +364,22 @@ def test_the_law_of_a_claim_reads_runs_that_had_the_bump_from_the_start():
     law = power_law(_evidence(cells_with(times, **cells)))
     assert law
     assert (law.n, law.before) == (27, 3)
+
+
+def test_a_mean_of_one_run_has_no_interval():
+    runs = {"r0": with_change((5e5, 1e6)) | {"seed": 0}}
+    study = made_study(runs, scalars=curves({"r0": [0.0, -0.1, -0.5, -1.0, -1.0]}))
+    with_ramps(study, {"r0": (5e5, 1e6, 0.9)})
+    assert found("length_of_the_ramp", study) == "71 % (one run)"
+    assert found("score_before_and_after", study) == "−0.10 nats before (one run), −1.00 at the end (one run)"
+    assert found("most_forms_in_the_window", study) == "90 % (one run)"
+    assert verdict("most_forms_in_the_window", study) == "cannot tell"
+    assert not any("inf" in each.finding.found or "∞" in each.finding.found for each in judge([study]))
+
+
+def test_numbers_are_written_with_a_minus_and_no_more_than_is_known():
+    assert [number(x, ".2f") for x in (-0.151, np.nan, np.inf, -np.inf)] == ["−0.15", "–", "∞", "−∞"]
+    assert [ends(-0.02, 0.03, ".0%"), ends(0, np.inf, ".2f")] == ["[−2 %, 3 %]", "(one run)"]
 
 
 def test_five_runs_that_agree_are_the_least_that_can_tell():

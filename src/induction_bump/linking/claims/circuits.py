@@ -5,6 +5,7 @@ import pandas as pd
 
 from induction_bump.linking.claims.claim import Finding, claim, share_of_runs, within
 from induction_bump.linking.claims.evidence import Evidence, mean_interval
+from induction_bump.linking.claims.wording import ends, number
 
 STRONG = 0.3
 """Prefix matching from which a head is an induction head here."""
@@ -26,7 +27,8 @@ def no_layer_is_a_bigram_table(study: Evidence) -> Finding | None:
     mean, low, high = mean_interval(gaps)
     verdict = within(low, high, -BIGRAM, BIGRAM)
     needs = "more seeds" if verdict == "cannot tell" else ""
-    return Finding(verdict, f"{mean:+.3f} nat better than the bigram model [{low:+.3f}, {high:+.3f}]", len(gaps), needs)
+    found = f"{number(mean, '+.3f')} nat better than the bigram model {ends(low, high, '+.3f')}"
+    return Finding(verdict, found, len(gaps), needs)
 
 
 @claim("E21", "one layer of attention has no induction heads")
@@ -89,7 +91,7 @@ def keys_read_the_previous_token_head(study: Evidence) -> Finding | None:
             excess, previous = own["excess"].to_numpy(np.float64), own["previous_token"].to_numpy(np.float64)
             largest.append(bool(excess.argmax() == previous.argmax()))
             above.append(excess[previous.argmax()])
-    note = f"; {np.mean(above):+.3f} above random factors on average" if above else ""
+    note = f"; {number(float(np.mean(above)), '+.3f')} above random factors on average" if above else ""
     return share_of_runs(largest, "compose most with it", note)
 
 
@@ -117,6 +119,6 @@ def virtual_heads_matter_little(study: Evidence) -> Finding | None:
     verdict = within(low, high, -np.inf, LITTLE)
     found = (
         f"order 1 saves {first.mean():.2f} nats, higher orders {second.mean():.2f}: "
-        f"{share:.0%} [{low:.0%}, {high:.0%}]; in E21 5.2 and 0.3, 5 %"
+        f"{number(share, '.0%')} {ends(low, high, '.0%')}; in E21 5.2 and 0.3, 5 %"
     )
     return Finding(verdict, found, len(runs), "more seeds" if verdict == "cannot tell" else "")

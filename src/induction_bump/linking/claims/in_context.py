@@ -7,6 +7,7 @@ import numpy as np
 from induction_bump.linking.claims.claim import Finding, claim, not_comparable, over_cells, share_of_runs, within
 from induction_bump.linking.claims.evidence import Evidence, mean_interval
 from induction_bump.linking.claims.sameness import left_out, same_in_all
+from induction_bump.linking.claims.wording import ends, number
 
 SAME_SCORE = 0.1
 """Nats within which ICL scores count as the same."""
@@ -99,7 +100,7 @@ def heads_form_with_it(study: Evidence) -> Finding | None:
         note = ""
         if len(known):
             mean, low, high = np.exp(mean_interval(known))
-            note = f"; ICL at {mean:.2f} times the tokens of prefix matching [{low:.2f}, {high:.2f}]"
+            note = f"; ICL at {mean:.2f} times the tokens of prefix matching {ends(low, high, '.2f')}"
         open_ = len(verdicts) - len(decided)
         return share_of_runs(decided, "have both together", note, undecided=open_, level=level)
 
@@ -117,7 +118,10 @@ def score_before_and_after(study: Evidence) -> Finding | None:
         if not len(after):
             return None
         (b, b_low, b_high), (a, a_low, a_high) = mean_interval(before, level), mean_interval(after, level)
-        found = f"{b:.2f} nats before [{b_low:.2f}, {b_high:.2f}], {a:.2f} at the end [{a_low:.2f}, {a_high:.2f}]"
+        found = (
+            f"{number(b, '.2f')} nats before {ends(b_low, b_high, '.2f')}, "
+            f"{number(a, '.2f')} at the end {ends(a_low, a_high, '.2f')}"
+        )
         if not study.on_text():
             return not_comparable(found, len(runs), _TEXT)
         verdicts = {within(a_low, a_high, -0.5, -0.3), within(b_low, b_high, -0.15, np.inf)}
@@ -165,7 +169,7 @@ def most_forms_in_the_window(study: Evidence) -> Finding | None:
         mean, low, high = mean_interval(study.ramp("share", runs), level)
         verdict = within(low, high, 0.75, np.inf)
         needs = "more seeds" if verdict == "cannot tell" else ""
-        return Finding(verdict, f"{mean:.0%} [{low:.0%}, {high:.0%}]", len(runs), needs)
+        return Finding(verdict, f"{number(mean, '.0%')} {ends(low, high, '.0%')}", len(runs), needs)
 
     known = [str(r) for r in study.ramps["share"].dropna().index]
     return over_cells(study, (r for r in known if study.plain(r)), cell) or _no_window(study)
@@ -193,8 +197,8 @@ def order_of_sizes_inverts(study: Evidence) -> Finding | None:
     tests: list[Any] = [kendalltau(values[:, 0], values[:, i]) for i in (1, 2)]
     (before, p_before), (after, p_after) = ((float(test.statistic), float(test.pvalue)) for test in tests)
     found = (
-        f"over {sizes} sizes τ = {before:+.2f} before (p = {p_before:.2g}) and {after:+.2f} after (p = {p_after:.2g}); "
-        "positive: the larger the model, the slower its loss falls"
+        f"over {sizes} sizes τ = {number(before, '+.2f')} before (p = {p_before:.2g}) and {number(after, '+.2f')} "
+        f"after (p = {p_after:.2g}); positive: the larger the model, the slower its loss falls"
     )
     if sizes < 3:
         return Finding("cannot tell", found, len(values), "three sizes or more that have the change")
@@ -214,13 +218,13 @@ def heads_carry_it(study: Evidence) -> Finding | None:
     def cell(runs: list[str], level: float) -> Finding | None:
         own = rows.loc[runs]
         share, low, high = mean_interval(own["share"].to_numpy(np.float64), level)
-        note = f"{share:.0%} of the ICL score is lost without them [{low:.0%}, {high:.0%}]"
+        note = f"{number(share, '.0%')} of the ICL score is lost without them {ends(low, high, '.0%')}"
         matched = own.query("draws > 0")
         if matched.empty:
             needs = "models in which enough other heads are left for a matched set"
             return Finding("cannot tell", f"{note}, and there is no matched set", len(own), needs)
         most = (matched["share"] - 1.645 * matched["share_stderr"] > 0.5) & (matched["lost"] > matched["matched_high"])
-        beside = f"; {note}, {matched['matched_share'].mean():.0%} without a matched set"
+        beside = f"; {note}, {number(matched['matched_share'].mean(), '.0%')} without a matched set"
         open_ = len(own) - len(matched)
         return share_of_runs(most.tolist(), "lose more than half", beside, undecided=open_, level=level)
 

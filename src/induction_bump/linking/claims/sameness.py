@@ -10,6 +10,7 @@ import pandas as pd
 
 from induction_bump.linking.claims.claim import Finding
 from induction_bump.linking.claims.evidence import Evidence
+from induction_bump.linking.claims.wording import ends, number
 from induction_bump.linking.equivalence import Pair, compare_pairs, equivalence, holm, seeds_for_equivalence
 from induction_bump.linking.permutation import logrank_scores, two_groups
 
@@ -35,8 +36,8 @@ def same_in_all(groups: Mapping[str, Array], margin: float, unit: str, pairs: Se
     test = equivalence(groups, margin, pairs)
     one, other = test.groups
     found = (
-        f"the two least alike of {len(groups)} are {one} and {other}: they differ by {test.difference:+.2f} {unit} "
-        f"[{test.low:+.2f}, {test.high:+.2f}], against ±{margin:.2g}; p of a difference that large {test.p:.2g}"
+        f"the two least alike of {len(groups)} are {one} and {other}: they differ by {number(test.difference, '+.2f')} "
+        f"{unit} {ends(test.low, test.high, '+.2f')}, against ±{margin:.2g}; p of a difference that large {test.p:.2g}"
     )
     n = sum(len(values) for values in groups.values())
     if test.differ:

@@ -8,6 +8,7 @@ import pandas as pd
 from induction_bump.linking.claims.claim import Finding, claim, not_comparable, over_cells, share_of_runs, within
 from induction_bump.linking.claims.evidence import Evidence, mean_interval
 from induction_bump.linking.claims.sameness import left_out, same_times
+from induction_bump.linking.claims.wording import ends, number
 from induction_bump.linking.correlations import within_cells
 from induction_bump.linking.law import NoFitError, PowerLaw, fit_power_law
 from induction_bump.linking.times import event_times
@@ -44,7 +45,7 @@ def time_grows_with_the_root(study: Evidence) -> Finding | None:
     verdicts = [within(slope.low, slope.high, 0.4, 0.6) for slope in exponents]
     verdict = "contradicted" if "contradicted" in verdicts else "supported"
     verdict = "cannot tell" if verdict == "supported" and "cannot tell" in verdicts else verdict
-    shown = [f"{slope.value:.2f} [{slope.low:.2f}, {slope.high:.2f}]" for slope in exponents]
+    shown = [f"{number(slope.value, '.2f')} {ends(slope.low, slope.high, '.2f')}" for slope in exponents]
     return Finding(
         verdict,
         f"exponents {shown[0]} of the batch and {shown[1]} of the context",
@@ -69,7 +70,7 @@ def time_by_the_law(study: Evidence) -> Finding | None:
             return None
         known = own["estimate"].to_numpy(np.float64)[located] / law[located]
         mean, low, high = np.exp(mean_interval(np.log(known), level)) if len(known) else (np.nan,) * 3
-        found = f"{mean:.2f} times that [{low:.2f}, {high:.2f}]" if len(known) else "beyond the end of training"
+        found = f"{mean:.2f} times that {ends(low, high, '.2f')}" if len(known) else "beyond the end of training"
         censored = int((~located).sum())
         found += f"; {censored} of {len(runs)} runs ended without it" if censored else ""
         if not study.on_text():
@@ -142,7 +143,8 @@ def spread_over_seeds(study: Evidence) -> Finding | None:
     extremes = f"{tokens.max() / tokens.min():.2f}"
     if len(tokens) < law.n:
         extremes += f" (of the {len(tokens)} with an estimate)"
-    found = f"{law.sigma:.1%} [{low:.1%}, {high:.1%}] and {extremes} over {law.n} seeds of {name}"
+    spread = f"{number(law.sigma, '.1%')} [{number(low, '.1%')}, {number(high, '.1%')}]"
+    found = f"{spread} and {extremes} over {law.n} seeds of {name}"
     return not_comparable(found, law.n, _LANGUAGE)
 
 
@@ -159,7 +161,7 @@ def length_of_the_ramp(study: Evidence) -> Finding | None:
         own = study.ramps.loc[runs]
         lasts = ((own["end"] - own["onset"]) / own["midpoint"]).to_numpy(np.float64)
         mean, low, high = mean_interval(lasts, level)
-        return not_comparable(f"{mean:.0%} [{low:.0%}, {high:.0%}]", len(runs), _LANGUAGE)
+        return not_comparable(f"{number(mean, '.0%')} {ends(low, high, '.0%')}", len(runs), _LANGUAGE)
 
     return over_cells(study, (r for r in map(str, study.ramps.index) if study.plain(r)), cell)
 
@@ -200,7 +202,8 @@ def precursor_correlation(study: Evidence) -> Finding | None:
     if verdict == "supported" and (found.p > 0.05 or found.n < _FEWEST_RANKED):
         verdict = "cannot tell"
     cells = "one cell" if found.cells == 1 else f"each of {found.cells} cells"
-    text = f"{found.rho:.2f} [{found.low:.2f}, {found.high:.2f}], p = {found.p:.2g}, within {cells}"
+    rho = f"{number(found.rho, '.2f')} {ends(found.low, found.high, '.2f')}"
+    text = f"{rho}, p = {found.p:.2g}, within {cells}"
     return Finding(verdict, text, found.n, "more seeds a cell, and finer snapshots" if verdict == "cannot tell" else "")
 
 
@@ -211,7 +214,7 @@ def precursor_lead(study: Evidence) -> Finding | None:
     if len(rows) < 2:
         return None
     ratio, low, high = np.exp(mean_interval(np.log(np.asarray(rows["icl"] / rows["previous_token"]))))
-    return not_comparable(f"{ratio:.2f} [{low:.2f}, {high:.2f}]", len(rows), _LANGUAGE)
+    return not_comparable(f"{ratio:.2f} {ends(low, high, '.2f')}", len(rows), _LANGUAGE)
 
 
 def precursor(study: Evidence) -> pd.DataFrame:

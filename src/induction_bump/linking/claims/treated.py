@@ -11,6 +11,7 @@ import pandas as pd
 from induction_bump.linking.claims.claim import LEVEL, Finding, claim, within
 from induction_bump.linking.claims.evidence import Evidence, mean_interval
 from induction_bump.linking.claims.sameness import SAME_TIME, left_out, same_in_all, same_times
+from induction_bump.linking.claims.wording import number
 from induction_bump.linking.equivalence import seeds_for_difference
 from induction_bump.linking.treatments import Effect
 from induction_bump.records.cells import TREATMENTS
@@ -43,8 +44,7 @@ def _differing(study: Evidence, effect: Effect) -> set[str]:
 
 def _shown(value: float, low: float, high: float) -> str:
     """A ratio with its interval, whose ends may lie beyond what was trained."""
-    middle, *ends = ("–" if np.isnan(x) else "∞" if np.isinf(x) else f"{x:.2f}" for x in (value, low, high))
-    return f"{middle} [{', '.join(ends)}]"
+    return f"{number(value, '.2f')} [{number(low, '.2f')}, {number(high, '.2f')}]"
 
 
 def _tested(effect: Effect) -> str:
@@ -111,11 +111,11 @@ def moved_together(study: Evidence) -> Finding | None:
     worst = min(
         moved, key=lambda e: (e.cell not in against, order.index(verdicts[e.cell]), -max(map(abs, e.interval(LEVEL))))
     )
-    low, high = worst.interval(LEVEL)
-    ratios = _ratio(worst.heads), _ratio(worst.icl)
+    low, high = (number(end, "+.2f") for end in worst.interval(LEVEL))
+    ratios = [number(float(np.exp(ln)), ".2f") for ln in (worst.heads, worst.icl)]
     found = (
         f"of {len(moved)} compared, least together with {worst.cell}: heads at {ratios[0]} times the tokens, ICL at "
-        f"{ratios[1]}; ln(tokens) moved differ by [{_signed(low)}, {_signed(high)}], against ±{TOGETHER:g}"
+        f"{ratios[1]}; ln(tokens) moved differ by [{low}, {high}], against ±{TOGETHER:g}"
     )
     compared = {each.cell for each in moved}
     found += left_out([e.cell for e in treatments if e.cell not in compared], "fewer than two pairs with the events")
@@ -127,14 +127,6 @@ def moved_together(study: Evidence) -> Finding | None:
     if not any(max(abs(each.heads), abs(each.icl)) > TOGETHER for each in moved):
         return Finding("cannot tell", found, n, "a treatment that moves either")
     return Finding("supported", found, n)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}" if np.isfinite(value) else "∞" if value > 0 else "−∞"
-
-
-def _ratio(ln: float) -> str:
-    return "–" if np.isnan(ln) else f"{np.exp(ln):.2f}"
 
 
 def _moved(study: Evidence, effect: Effect) -> _Moved | None:
