@@ -435,7 +435,22 @@ def test_a_ratio_beyond_what_was_trained_is_shown_as_without_end():
     times = {"plain": [None] * 8, "treated": spread(1e6, 8)}
     study = cells_with(times, plain=TWO, treated=TWO | clamp("previous"))
     assert verdict("clamp_brings_it_forward", study) == "supported"
-    assert "∞]" in found("clamp_brings_it_forward", study)
+    assert "∞] (range of pairs), p = " in found("clamp_brings_it_forward", study)
+
+
+@pytest.mark.parametrize(
+    ("claim", "cell", "what"),
+    [
+        ("smeared_keys_bring_it_forward", SMEARED, "0.50 times the tokens"),
+        ("clamp_brings_it_forward", clamp("previous"), "2.00 times earlier"),
+    ],
+)
+def test_a_ratio_says_what_its_interval_is(claim: str, cell: dict[str, object], what: str):
+    plain = spread(1e6, 8)
+    times = {"plain": plain, "treated": [(low / 2, high / 2) for low, high in plain]}
+    assert found(claim, cells_with(times, plain=TWO, treated=TWO | cell)).startswith(
+        f"{what} [{what[:4]}, {what[:4]}] (95 %), p = "
+    )
 
 
 def test_a_run_with_a_change_but_no_event_is_not_also_without_it():
@@ -572,7 +587,8 @@ def moved(heads: float, icl: float, n: int = 8, treated: object = None):
 def test_treatments_move_heads_and_in_context_learning_together_or_apart(heads: float, icl: float, expected: str):
     study = moved(heads, icl)
     assert verdict("moved_together", study) == expected
-    assert f"heads at {heads:.2f} times the tokens, ICL at {icl:.2f}" in found("moved_together", study)
+    ratios = [f"{each:.2f} times the tokens [{each:.2f}, {each:.2f}] (95 %)" for each in (heads, icl)]
+    assert f"heads at {ratios[0]}, ICL at {ratios[1]}" in found("moved_together", study)
 
 
 def test_pairs_of_which_one_run_has_neither_event_are_not_passed_over():

@@ -13,7 +13,7 @@ from induction_bump.linking.claims.evidence import Evidence, mean_interval
 from induction_bump.linking.claims.sameness import SAME_TIME, left_out, same_in_all, same_times
 from induction_bump.linking.claims.wording import number
 from induction_bump.linking.equivalence import seeds_for_difference
-from induction_bump.linking.treatments import Effect
+from induction_bump.linking.treatments import Effect, Interval
 from induction_bump.records.cells import TREATMENTS
 
 Array = npt.NDArray[np.float64]
@@ -27,8 +27,8 @@ def smeared_keys_bring_it_forward(study: Evidence) -> Finding | None:
     for effect in study.effects:
         differ = _differing(study, effect)
         if differ == {"model.smeared_keys"} and study.layers(study.cells.runs(effect.cell)[0]) > 1 and effect.test:
-            shown = _shown(effect.ratio, effect.ratio_low, effect.ratio_high)
-            found = f"{shown} times the tokens, {_tested(effect)}"
+            ratio = _ratio("times the tokens", effect.ratio, effect.ratio_low, effect.ratio_high, effect.interval)
+            found = f"{ratio}, {_tested(effect)}"
             n = effect.n + effect.n_reference
             if effect.direction == "cannot tell":
                 return Finding("cannot tell", found, n, f"{effect.seeds_needed or 'more'} seeds a model")
@@ -42,9 +42,10 @@ def _differing(study: Evidence, effect: Effect) -> set[str]:
     return {key for key, value in settings.items() if value != other[key]}
 
 
-def _shown(value: float, low: float, high: float) -> str:
-    """A ratio with its interval, whose ends may lie beyond what was trained."""
-    return f"{number(value, '.2f')} [{number(low, '.2f')}, {number(high, '.2f')}]"
+def _ratio(what: str, ratio: float, low: float, high: float, interval: Interval | None) -> str:
+    """A ratio with its interval, whose ends may lie beyond what was trained, and of which kind that is."""
+    value, *between = (number(each, ".2f") for each in (ratio, low, high))
+    return f"{value} {what}" + (f" [{', '.join(between)}] ({interval})" if interval else "")
 
 
 def _tested(effect: Effect) -> str:
@@ -80,9 +81,9 @@ class _Moved:
 
     cell: str
     n: int
-    heads: float
-    icl: float
-    """Mean ln of the times' ratio, over the pairs in which both times are known; NaN where there is none."""
+    heads: Array
+    icl: Array
+    """ln of the times' ratio, one a pair in which all times are known."""
     low: Array
     high: Array
     """Bounds on the difference ICL − heads, one a pair."""
@@ -112,10 +113,9 @@ def moved_together(study: Evidence) -> Finding | None:
         moved, key=lambda e: (e.cell not in against, order.index(verdicts[e.cell]), -max(map(abs, e.interval(LEVEL))))
     )
     low, high = (number(end, "+.2f") for end in worst.interval(LEVEL))
-    ratios = [number(float(np.exp(ln)), ".2f") for ln in (worst.heads, worst.icl)]
     found = (
-        f"of {len(moved)} compared, least together with {worst.cell}: heads at {ratios[0]} times the tokens, ICL at "
-        f"{ratios[1]}; ln(tokens) moved differ by [{low}, {high}], against ±{TOGETHER:g}"
+        f"of {len(moved)} compared, least together with {worst.cell}: heads at {_mean_ratio(worst.heads)}, ICL at "
+        f"{_mean_ratio(worst.icl)}; ln(tokens) moved differ by [{low}, {high}], against ±{TOGETHER:g}"
     )
     compared = {each.cell for each in moved}
     found += left_out([e.cell for e in treatments if e.cell not in compared], "fewer than two pairs with the events")
@@ -124,9 +124,15 @@ def moved_together(study: Evidence) -> Finding | None:
         return Finding("contradicted", found, n)
     if verdicts[worst.cell] != "supported":
         return Finding("cannot tell", found, n, "more seeds, finer snapshots, or runs that all have both")
-    if not any(max(abs(each.heads), abs(each.icl)) > TOGETHER for each in moved):
+    if not any(abs(ln.mean()) > TOGETHER for each in moved for ln in (each.heads, each.icl)):
         return Finding("cannot tell", found, n, "a treatment that moves either")
     return Finding("supported", found, n)
+
+
+def _mean_ratio(ln: Array) -> str:
+    """The geometric mean of what pairs say, with its interval where there are two or more."""
+    ratio, low, high = map(float, np.exp(mean_interval(ln, 0.95)) if len(ln) else (np.nan,) * 3)
+    return _ratio("times the tokens", ratio, low, high, "95 %" if len(ln) > 1 else None)
 
 
 def _moved(study: Evidence, effect: Effect) -> _Moved | None:
@@ -146,14 +152,13 @@ def _moved(study: Evidence, effect: Effect) -> _Moved | None:
         return None
     one, other = one.loc[seeds], other.loc[seeds]
     shifts = np.array([(one[name] - other[name]).to_numpy(np.float64) for name in ("prefix_matching", "icl")])
-    known = shifts[:, np.isfinite(shifts).all(0)]
-    heads, icl = known.mean(1) if known.size else (np.nan, np.nan)
+    heads, icl = shifts[:, np.isfinite(shifts).all(0)]
     with np.errstate(invalid="ignore"):  # ∞ − ∞ where neither run bounds it
         low, high = (
             (one[f"log_ratio_{end}"] - other[f"log_ratio_{opposite}"]).to_numpy(np.float64)
             for end, opposite in (("low", "high"), ("high", "low"))
         )
-    return _Moved(effect.cell, len(seeds), float(heads), float(icl), low, high)
+    return _Moved(effect.cell, len(seeds), heads, icl, low, high)
 
 
 def _by_seed(study: Evidence, lags: pd.DataFrame, cell: str) -> pd.DataFrame:
@@ -174,8 +179,8 @@ def clamp_brings_it_forward(study: Evidence) -> Finding | None:
     effect = _of_clamp(study, lambda kinds: kinds == {"previous"})
     if effect is None or effect.test is None:
         return None
-    shown = _shown(*map(_inverse, (effect.ratio, effect.ratio_high, effect.ratio_low)))
-    found = f"{shown} times earlier, {_tested(effect)}"
+    earlier, low, high = map(_inverse, (effect.ratio, effect.ratio_high, effect.ratio_low))
+    found = f"{_ratio('times earlier', earlier, low, high, effect.interval)}, {_tested(effect)}"
     n = effect.n + effect.n_reference
     if effect.direction == "cannot tell":
         spread = abs(np.log(effect.ratio) / effect.d) if np.isfinite(effect.d) and effect.d else np.nan
