@@ -462,6 +462,12 @@ def test_a_run_with_a_change_but_no_event_is_not_also_without_it():
     assert study.without() == []
 
 
+def test_what_claims_ask_of_every_run_is_read_once():
+    study = _evidence(cells_with({"a": BUMP}, a=TWO))
+    assert study.located() is study.located()
+    assert study.event("icl") is study.event("icl")
+
+
 def test_a_run_without_snapshots_has_no_last_value():
     runs = {f"r{i}": {"seed": i, "events": {"icl": (5e5, 1e6)}} for i in range(2)}
     study = _evidence(made_study(runs, scalars=curves({"r0": [0, 0, 0, 0, -1.0]})))

@@ -36,8 +36,8 @@ def event_times(records: Records, event: str = "icl", source: Source | None = No
     censored or undefined.
     """
     located = records.phase_changes
-    events = _by_run(located.query("event == @event"))
-    changes = _by_run(located.query(f"event == '{CHANGES.get(event)}' and found"))
+    events = by_run(located.query("event == @event"))
+    changes = by_run(located.query(f"event == '{CHANGES.get(event)}' and found"))
     if source is None:
         crossed = {run_id for run_id, row in events.items() if row["verdict"] == "found"}
         source = "change" if crossed and crossed <= changes.keys() else "event"
@@ -53,7 +53,8 @@ def event_times(records: Records, event: str = "icl", source: Source | None = No
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _by_run(rows: pd.DataFrame) -> dict[str, dict[Any, Any]]:
+def by_run(rows: pd.DataFrame) -> dict[str, dict[Any, Any]]:
+    """run_id → row, of rows of which each run has one."""
     return {str(row["run_id"]): row for row in rows.to_dict("records")}
 
 

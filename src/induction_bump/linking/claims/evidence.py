@@ -10,7 +10,7 @@ import pandas as pd
 
 from induction_bump.linking.causal_share import at_the_end, causal_shares
 from induction_bump.linking.lags import lags
-from induction_bump.linking.times import Source, event_times
+from induction_bump.linking.times import Source, by_run, event_times
 from induction_bump.linking.treatments import Effect, effects
 from induction_bump.records.cells import TREATMENTS, Cells, cells
 from induction_bump.records.load import Records
@@ -32,6 +32,8 @@ class Evidence:
         self.records = records
         self.name = records.path.resolve().name
         self._times = cache(lambda event, source: event_times(records, event, source).set_index("run_id"))
+        self._in_state = cache(lambda event, state: self.times(event).query("state == @state").index.map(str).tolist())
+        self._events = cache(lambda name: by_run(records.phase_changes.query("event == @name")))
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -49,13 +51,12 @@ class Evidence:
 
     def located(self, event: str = "icl") -> list[str]:
         """Runs of which the time of an event is known."""
-        return [str(run_id) for run_id in self.times(event).query("state == 'located'").index]
+        return self._in_state(event, "located")
 
     def without(self, event: str = "icl") -> list[str]:
         """Runs that ended without an event that they could have had; those that may still have it are in neither."""
         looked_for = self.event(event)
-        censored = [str(run_id) for run_id in self.times(event).query("state == 'after'").index]
-        return [run_id for run_id in censored if looked_for[run_id]["verdict"] == "not_found"]
+        return [run_id for run_id in self._in_state(event, "after") if looked_for[run_id]["verdict"] == "not_found"]
 
     def tokens(self, run_ids: list[str], event: str = "icl") -> Array:
         """Estimated times of runs, in tokens."""
@@ -88,12 +89,11 @@ class Evidence:
 
     def event(self, name: str) -> dict[str, dict[Any, Any]]:
         """run_id → row of one event or phase change, for the runs in which it was looked for."""
-        rows = self.records.phase_changes.query("event == @name").to_dict("records")
-        return {str(row["run_id"]): row for row in rows}
+        return self._events(name)
 
     def setting(self, key: str) -> dict[str, Any]:
         """run_id → a setting, or any other column of `records.runs`."""
-        return {str(row["run_id"]): row[key] for row in self.records.runs.to_dict("records")}
+        return {run_id: row[key] for run_id, row in by_run(self.records.runs).items()}
 
     def layers(self, run_id: str) -> int:
         """Attention layers of a run."""

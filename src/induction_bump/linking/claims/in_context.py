@@ -49,8 +49,7 @@ def smeared_keys_give_it_to_one_layer(study: Evidence) -> Finding | None:
 def two_layers_have_it(study: Evidence) -> Finding | None:
     """Each plain run of at least two attention layers, on data with something to copy, has the ICL event."""
     runs = [r for r in study.located() + study.without() if study.ordinary(r)]
-    located = set(study.located())
-    return share_of_runs([r in located for r in runs], "have the change")
+    return share_of_runs([r in study.located() for r in runs], "have the change")
 
 
 @claim("O22", "the change is abrupt")
