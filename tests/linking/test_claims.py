@@ -70,11 +70,14 @@ BUMP, NONE = spread(1e6, 5), [None] * 5
         ("one_layer_has_none", ONE, BUMP, "contradicted"),
         ("one_layer_has_none", ONE, NONE[:4], "cannot tell"),
         ("one_layer_has_none", ONE, ["right_censored"] * 5, None),
+        ("one_layer_has_none", ONE, ["left_censored"] * 5, "contradicted"),
         ("one_layer_has_none", ONE | SMEARED, NONE, None),
         ("smeared_keys_give_it_to_one_layer", ONE | SMEARED, BUMP, "supported"),
         ("smeared_keys_give_it_to_one_layer", ONE | SMEARED, NONE, "contradicted"),
+        ("smeared_keys_give_it_to_one_layer", ONE | SMEARED, [*BUMP[:4], "left_censored"], "supported"),
         ("two_layers_have_it", TWO, BUMP, "supported"),
         ("two_layers_have_it", TWO, [*BUMP[:3], None, None], "cannot tell"),
+        ("two_layers_have_it", TWO, ["left_censored"] * 5, "supported"),
         ("two_layers_have_it", TWO | {"data.corpus.copy_share": 0.0}, NONE, None),
     ],
 )
@@ -141,7 +144,16 @@ def test_repetition_decides_only_where_both_ends_agree():
 
     assert verdict("repetition_decides", study(NONE, BUMP)) == "supported"
     assert verdict("repetition_decides", study(BUMP, BUMP)) == "contradicted"
+    assert verdict("repetition_decides", study(["left_censored"] * 5, BUMP)) == "contradicted"
     assert verdict("repetition_decides", study(NONE[:2], BUMP)) == "cannot tell"
+
+
+@pytest.mark.parametrize(("cell", "claim"), [(ONE, "one_layer_has_no"), (TWO, "two_layers_have")])
+def test_induction_heads_from_the_start_are_induction_heads(cell: dict[str, object], claim: str):
+    events = {"icl": None, "prefix_matching": "left_censored"}
+    study = made_study({f"r{i}": {"cell": cell, "seed": i, "events": events} for i in range(5)})
+    expected = "supported" if cell is TWO else "contradicted"
+    assert verdict(f"{claim}_induction_heads", study) == expected
 
 
 def both_events(first: list, second: list, names=("previous_token", "icl")):

@@ -35,7 +35,7 @@ def no_layer_is_a_bigram_table(study: Evidence) -> Finding | None:
 def one_layer_has_no_induction_heads(study: Evidence) -> Finding | None:
     """Each run of one attention layer with plain keys ends without the prefix-matching event."""
     event = "prefix_matching"
-    runs = [r for r in study.located(event) + study.without(event) if study.layers(r) == 1 and study.plain(r)]
+    runs = [r for r in study.having(event) + study.without(event) if study.layers(r) == 1 and study.plain(r)]
     return share_of_runs([r in study.without(event) for r in runs], "end without induction heads")
 
 
@@ -43,8 +43,8 @@ def one_layer_has_no_induction_heads(study: Evidence) -> Finding | None:
 def two_layers_have_induction_heads(study: Evidence) -> Finding | None:
     """Each plain run of two attention layers, on data with something to copy, has the prefix-matching event."""
     event = "prefix_matching"
-    runs = [r for r in study.located(event) + study.without(event) if study.layers(r) == 2 and study.ordinary(r)]
-    return share_of_runs([r in study.located(event) for r in runs], "have induction heads")
+    runs = [r for r in study.having(event) + study.without(event) if study.layers(r) == 2 and study.ordinary(r)]
+    return share_of_runs([r in study.having(event) for r in runs], "have induction heads")
 
 
 def _at_the_end(study: Evidence) -> pd.DataFrame:

@@ -53,6 +53,10 @@ class Evidence:
         """Runs of which the time of an event is known."""
         return self._in_state(event, "located")
 
+    def having(self, event: str = "icl") -> list[str]:
+        """Runs that had an event: those of `located`, and those that had it from the start."""
+        return self.located(event) + self._in_state(event, "before")
+
     def without(self, event: str = "icl") -> list[str]:
         """Runs that ended without an event that they could have had; those that may still have it are in neither."""
         looked_for = self.event(event)

@@ -35,21 +35,21 @@ def _quiet(study: Evidence, run_id: str) -> str:
         return ""
     if change in ("none", "gradual", "undetermined"):
         return "open" if change == "undetermined" else "yes"
-    return {"found": "no", "not_found": "yes"}.get(str(event), "")
+    return {"found": "no", "left_censored": "no", "not_found": "yes"}.get(str(event), "")
 
 
 @claim("O22", "with smeared keys, one attention layer is enough for the change")
 def smeared_keys_give_it_to_one_layer(study: Evidence) -> Finding | None:
     """Each run of one attention layer with smeared keys has the ICL event."""
-    runs = [r for r in study.located() + study.without() if study.layers(r) == 1 and study.smeared(r)]
-    return share_of_runs([r in study.located() for r in runs], "have the change")
+    runs = [r for r in study.having() + study.without() if study.layers(r) == 1 and study.smeared(r)]
+    return share_of_runs([r in study.having() for r in runs], "have the change")
 
 
 @claim("O22", "models of two or more attention layers go through the change")
 def two_layers_have_it(study: Evidence) -> Finding | None:
     """Each plain run of at least two attention layers, on data with something to copy, has the ICL event."""
-    runs = [r for r in study.located() + study.without() if study.ordinary(r)]
-    return share_of_runs([r in study.located() for r in runs], "have the change")
+    runs = [r for r in study.having() + study.without() if study.ordinary(r)]
+    return share_of_runs([r in study.having() for r in runs], "have the change")
 
 
 @claim("O22", "the change is abrupt")

@@ -108,12 +108,12 @@ def repetition_decides(study: Evidence) -> Finding | None:
     key, event = "data.corpus.copy_share", "prefix_matching"
     if key not in study.cells.varied:
         return None
-    ended = study.located(event) + study.without(event)
+    ended = study.having(event) + study.without(event)
     shares = {run_id: float(share) for run_id, share in study.setting(key).items() if run_id in ended}
     most = max(shares.values(), default=0.0)
     none, much = ([r for r, share in shares.items() if share == wanted] for wanted in (0.0, most))
     without = share_of_runs([r in study.without(event) for r in none], "without repeats have none")
-    having = share_of_runs([r in study.located(event) for r in much], f"at a share of {most:g} have them")
+    having = share_of_runs([r in study.having(event) for r in much], f"at a share of {most:g} have them")
     if without is None or having is None:
         return None
     verdicts = {without.verdict, having.verdict}
