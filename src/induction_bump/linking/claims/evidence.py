@@ -62,10 +62,6 @@ class Evidence:
         looked_for = self.event(event)
         return [run_id for run_id in self._in_state(event, "after") if looked_for[run_id]["verdict"] == "not_found"]
 
-    def tokens(self, run_ids: list[str], event: str = "icl") -> Array:
-        """Estimated times of runs, in tokens."""
-        return self.times(event).loc[run_ids, "estimate"].to_numpy(np.float64)
-
     @cached_property
     def lags(self) -> pd.DataFrame:
         """What `lags` gives."""
