@@ -526,6 +526,25 @@ def test_a_cell_without_the_bump_is_not_passed_over(claim: str, at: float, expec
     assert "8 of 8 runs of" in found(claim, study)
 
 
+@pytest.mark.parametrize("claim", ["other_clamps_do_not", "time_does_not_depend_on_size"])
+def test_a_cell_that_had_the_bump_from_the_start_is_not_passed_over(claim: str):
+    """Two cells that are alike and a third that had the bump at step 0; a cell with one such run; none and all."""
+    other = {"other_clamps_do_not": (clamp("first"), clamp("second_previous"))}.get(
+        claim, ({"model.sublayers": "sss"}, {"model.sublayers": "ssss"})
+    )
+    cells = {"plain": TWO, "b": TWO | other[0], "c": TWO | other[1]}
+    early = ["left_censored"] * 8
+    alike = cells_with({"plain": spread(1e6, 8), "b": spread(1e6, 8, seed=1), "c": early}, **cells)
+    assert verdict(claim, alike) == "contradicted"
+    assert "8 of 8 runs of" in found(claim, alike)
+    assert "had the bump from the start" in found(claim, alike)
+    del cells["c"]
+    one = cells_with({"plain": spread(1e6, 8), "b": [*spread(1e6, 7, seed=1), "left_censored"]}, **cells)
+    assert verdict(claim, one) == "cannot tell"
+    both = cells_with({"plain": [None] * 8, "b": early}, **cells)
+    assert verdict(claim, both) == "contradicted"
+
+
 def test_scores_are_not_shown_to_be_the_same_where_a_size_has_no_change():
     cells = {"a": TWO, "b": {"model.sublayers": "sss"}, "c": {"model.sublayers": "ssss"}}
     runs = paired(cells, {"a": BUMP, "b": BUMP, "c": NONE})
@@ -568,7 +587,16 @@ def test_the_law_counts_runs_that_ended_without_the_bump(end: float, expected: s
     cell["training.batch_sequences"] = (end / 10**5.7) ** 2 / 512
     study = cells_with({"a": [*NONE, *NONE, (1.7e6, 1.8e6)]}, a=cell)
     assert verdict("time_by_the_law", study) == expected
-    assert "10 of 11 runs ended without it" in found("time_by_the_law", study)
+    assert "(one run); 10 of 11 runs ended without it" in found("time_by_the_law", study)
+
+
+def test_the_law_counts_runs_that_had_the_bump_from_the_start():
+    cell = {"data.corpus.name": "files", "data.context": 512, "training.batch_sequences": 16}
+    times = spread(10**5.7 * np.sqrt(16 * 512), 5)
+    most = cells_with({"a": [*times[:1], *["left_censored"] * 10]}, a=cell)
+    assert verdict("time_by_the_law", most) == "contradicted"
+    assert "10 of 11 runs had it from the start" in found("time_by_the_law", most)
+    assert verdict("time_by_the_law", cells_with({"a": [*times, "left_censored"]}, a=cell)) == "cannot tell"
 
 
 def test_a_correlation_needs_six_runs_and_a_small_p():

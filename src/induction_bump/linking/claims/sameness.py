@@ -1,4 +1,4 @@
-"""Whether cells are the same, where some of their runs may have ended without the bump."""
+"""Whether cells are the same, where some of their runs may have ended without the bump or had it from the start."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +17,26 @@ from induction_bump.linking.permutation import logrank_scores, two_groups
 Array = npt.NDArray[np.float64]
 SAME_TIME = float(np.log(1.25))
 """ln of the ratio within which times count as the same."""
-_NEEDS = "trainings long enough for all runs to have the bump"
+_NEEDS = "trainings in which all runs have the bump, after the first snapshot"
 
 
 @dataclass(frozen=True)
 class _Times:
     ln: Array
-    """ln(tokens) of the bump, or of the last that is known of a run without one."""
+    """ln(tokens) of the bump, or of the last that is known of a run without one; −∞ where it was from the start."""
     observed: npt.NDArray[np.bool_]
 
     @property
     def censored(self) -> int:
         return int((~self.observed).sum())
+
+    @property
+    def early(self) -> int:
+        return int(np.isneginf(self.ln).sum())
+
+    @property
+    def known(self) -> bool:
+        return not self.censored and not self.early
 
 
 def same_in_all(groups: Mapping[str, Array], margin: float, unit: str, pairs: Sequence[Pair] | None = None) -> Finding:
@@ -52,10 +60,10 @@ def same_in_all(groups: Mapping[str, Array], margin: float, unit: str, pairs: Se
 def same_times(study: Evidence, cells: Iterable[str], pairs: Sequence[Pair] | None = None) -> Finding | None:
     """Whether the bump comes at the same time within a factor of 1.25 in some cells: `same_in_all` of ln(tokens).
 
-    Where a run ended without the bump, cells cannot be shown to be the same. They differ where one is later than 1.25
-    times the other by `p_beyond` (a cell in which all runs have it: by Welch's test), corrected for all pairs. Cells
-    with fewer than two runs of which the time is known or bounded are left out, and named. pairs: which cells are
-    compared; by default every two. None where fewer than two are left.
+    Where a run ended without the bump, or had it from the start, cells cannot be shown to be the same. They differ
+    where one is later than 1.25 times the other by `p_beyond` (two cells in which all times are known: by Welch's
+    test), corrected for all pairs. Cells with fewer than two runs of which the time is known or bounded are left out,
+    and named. pairs: which cells are compared; by default every two. None where fewer than two are left.
     """
     everything = {name: _times(study, name) for name in cells}
     times = {name: own for name, own in everything.items() if len(own.ln) > 1}
@@ -63,28 +71,34 @@ def same_times(study: Evidence, cells: Iterable[str], pairs: Sequence[Pair] | No
     if not compared or not any(own.observed.any() for own in times.values()):
         return None
     note = left_out([name for name in everything if name not in times], "fewer than two runs")
-    if not any(own.censored for own in times.values()):
+    if all(own.known for own in times.values()):
         found = same_in_all({name: own.ln for name, own in times.items()}, SAME_TIME, "in ln(tokens)", compared)
         return Finding(found.verdict, found.found + note, found.n, found.needs)
     p = dict(zip(compared, holm([_differ(times, pair) for pair in compared]), strict=True))
     pair = min(p, key=lambda names: p[names])
-    never = [f"{own.censored} of {len(own.ln)} runs of {name}" for name, own in times.items() if own.censored]
-    text = f"{', '.join(never)} ended without the bump; {' and '.join(pair)} differ by more than 1.25 times with p = "
+    never = _counted(times, {name: own.censored for name, own in times.items()}, "ended without the bump; ")
+    early = _counted(times, {name: own.early for name, own in times.items()}, "had the bump from the start; ")
+    text = f"{never}{early}{' and '.join(pair)} differ by more than 1.25 times with p = "
     n = sum(len(own.ln) for own in times.values())
     verdict = "contradicted" if p[pair] <= 0.05 else "cannot tell"
     return Finding(verdict, f"{text}{p[pair]:.2g}{note}", n, _NEEDS if verdict == "cannot tell" else "")
 
 
 def _times(study: Evidence, cell: str) -> _Times:
-    rows: pd.DataFrame = study.times().loc[study.cells.runs(cell)].query("state in ['located', 'after']")
-    observed = np.asarray(rows["state"] == "located")
-    tokens = np.where(observed, rows["estimate"].to_numpy(np.float64), rows["low"].to_numpy(np.float64))
-    return _Times(np.log(np.maximum(tokens, 1.0)), observed)
+    rows: pd.DataFrame = study.times().loc[study.cells.runs(cell)].query("state != 'undefined'")
+    tokens = rows["estimate"].fillna(rows["low"]).to_numpy(np.float64)
+    ln = np.where(rows["state"] == "before", -np.inf, np.log(np.maximum(tokens, 1.0)))
+    return _Times(ln, np.asarray(rows["state"] != "after"))
+
+
+def _counted(times: Mapping[str, _Times], counts: Mapping[str, int], what: str) -> str:
+    runs = [f"{count} of {len(times[name].ln)} runs of {name}" for name, count in counts.items() if count]
+    return f"{', '.join(runs)} {what}" if runs else ""
 
 
 def _differ(times: Mapping[str, _Times], pair: Pair) -> float:
     one, other = (times[name] for name in pair)
-    if not one.censored and not other.censored:
+    if one.known and other.known:
         return compare_pairs({name: times[name].ln for name in pair}, SAME_TIME)[0].p_differ
     return min(p_beyond(one, other), p_beyond(other, one))
 
@@ -93,13 +107,15 @@ def p_beyond(one: _Times, other: _Times) -> float:
     """Of the hypothesis that `other` is later than `one` by no more than a factor of 1.25.
 
     The times of `one` are moved by the factor and both are followed up to the first moment at which a run was lost from
-    sight; were the hypothesis true at its limit, runs could then change places, which the exact log-rank test asks.
-    Two-sided p, so that both directions may be looked at.
+    sight; were the hypothesis true at its limit, runs could then change places, which the exact log-rank test asks. A
+    run that had the bump from the start stays before all others. Two-sided p, so that both directions may be looked at.
     """
-    end = min(sample.ln[~sample.observed].min() for sample in (one, other) if sample.censored)
+    from scipy.stats import rankdata
+
+    end = min(sample.ln[~sample.observed].min(initial=np.inf) for sample in (one, other))
     ln = np.concatenate([one.ln + SAME_TIME, other.ln])
     observed = np.concatenate([one.observed, other.observed]) & (ln <= end)
-    scores = logrank_scores(np.minimum(ln, end), observed)
+    scores = logrank_scores(rankdata(np.minimum(ln, end)), observed)  # ranks, since −∞ is no time
     first, second = scores[: len(one.ln)], scores[len(one.ln) :]
     return two_groups(first, second).p if second.mean() > first.mean() else 1.0
 

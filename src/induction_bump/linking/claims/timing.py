@@ -57,30 +57,33 @@ def time_grows_with_the_root(study: Evidence) -> Finding | None:
 @claim("A25", "the bump comes after 10^5.7 · √(batch · context) tokens")
 def time_by_the_law(study: Evidence) -> Finding | None:
     """The 90 % interval of the mean ratio of times to the law lies within 0.8 … 1.25, in each cell of ordinary models
-    (plain, two attention layers or more); a cell in which runs ended without the bump contradicts where most are known
-    to be later than 1.25 times the law. The constant compares on text alone.
+    (plain, two attention layers or more); a cell with runs of which only a bound is known, since they ended without the
+    bump or had it from the start, contradicts where most are known to be later than 1.25 times the law, or earlier than
+    the law by that. The constant compares on text alone.
     """
     expected = CONSTANT * (study.runs[BATCH] * study.runs[CONTEXT]) ** 0.5
-    rows = study.times().query("state in ['located', 'after']")
+    rows = study.times().query("state != 'undefined'")
 
     def cell(runs: list[str], level: float) -> Finding | None:
-        own, law = rows.loc[runs], expected.loc[runs].to_numpy(np.float64)
-        located = (own["state"] == "located").to_numpy()
-        if not located.any() and not study.on_text():
+        own, law = rows.loc[runs], expected.loc[runs]
+        known = (own["estimate"] / law).dropna().to_numpy(np.float64)
+        if not len(known) and not study.on_text():
             return None
-        known = own["estimate"].to_numpy(np.float64)[located] / law[located]
         mean, low, high = np.exp(mean_interval(np.log(known), level)) if len(known) else (np.nan,) * 3
-        found = f"{mean:.2f} times that {ends(low, high, '.2f')}" if len(known) else "beyond the end of training"
-        censored = int((~located).sum())
-        found += f"; {censored} of {len(runs)} runs ended without it" if censored else ""
+        found = "no time is known"
+        if len(known):
+            found = f"{mean:.2f} times that {ends(low, high, '.2f')}{_of_those(len(known), len(runs))}"
+        sides = ((own["state"] == "after", "ended without it"), (own["state"] == "before", "had it from the start"))
+        found += "".join(f"; {those.sum()} of {len(runs)} runs {what}" for those, what in sides if those.any())
         if not study.on_text():
             return not_comparable(found, len(runs), "the constant is of natural text")
-        if not censored:
+        if len(known) == len(runs):
             verdict = within(float(low), float(high), 1 / SAME_TIME, SAME_TIME)
             return Finding(verdict, found, len(runs), "more seeds" if verdict == "cannot tell" else "")
-        later = share_of_runs((own["low"].to_numpy(np.float64) > SAME_TIME * law).tolist(), "are later", level=level)
-        verdict = "contradicted" if later and later.verdict == "supported" else "cannot tell"
-        needs = "trainings long enough for all runs to have it" if verdict == "cannot tell" else ""
+        beyond = (own["low"] > SAME_TIME * law, own["high"] < law / SAME_TIME)
+        shares = [share_of_runs(those.tolist(), "are", level=level) for those in beyond]
+        verdict = "contradicted" if any(share and share.verdict == "supported" for share in shares) else "cannot tell"
+        needs = "trainings in which all runs have it, after the first snapshot" if verdict == "cannot tell" else ""
         return Finding(verdict, found, len(runs), needs)
 
     return over_cells(study, (r for r in map(str, rows.index) if study.ordinary(r)), cell)
@@ -90,7 +93,7 @@ def time_by_the_law(study: Evidence) -> Finding | None:
 def time_does_not_depend_on_size(study: Evidence) -> Finding | None:
     """Times of every two sizes of plain models with two attention layers or more are equivalent within a factor of 1.25
     (two one-sided tests over seeds of ln(tokens)), corrected for all pairs where they differ; where runs ended without
-    the bump, sizes may differ (exact log-rank test) but cannot be told to be the same.
+    the bump or had it from the start, sizes may differ (exact log-rank test) but cannot be told to be the same.
     """
     found = same_times(study, study.sizes) if len(study.sizes) > 1 else None
     if found is None:
@@ -140,12 +143,15 @@ def spread_over_seeds(study: Evidence) -> Finding | None:
         return None
     low, high = law.sigma_interval
     tokens = times["estimate"].dropna()
-    extremes = f"{tokens.max() / tokens.min():.2f}"
-    if len(tokens) < law.n:
-        extremes += f" (of the {len(tokens)} with an estimate)"
+    extremes = f"{tokens.max() / tokens.min():.2f}{_of_those(len(tokens), law.n)}"
     spread = f"{number(law.sigma, '.1%')} [{number(low, '.1%')}, {number(high, '.1%')}]"
     found = f"{spread} and {extremes} over {law.n} seeds of {name}"
     return not_comparable(found, law.n, _LANGUAGE)
+
+
+def _of_those(known: int, runs: int) -> str:
+    """A note on a figure that runs without an estimate have no part in."""
+    return f" (of the {known} with an estimate)" if 1 < known < runs else ""
 
 
 _FEWEST, _FEWEST_RANKED = 3, 6

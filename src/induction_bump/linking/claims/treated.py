@@ -192,8 +192,9 @@ def clamp_brings_it_forward(study: Evidence) -> Finding | None:
 @claim("Ho26", "the same hold on another token does not move the bump")
 def other_clamps_do_not(study: Evidence) -> Finding | None:
     """Times with a hold on the token before the previous one, on the first token, and with no hold are equivalent
-    within a factor of 1.25, in models that differ in nothing else; where runs ended without the bump, they may differ
-    (exact log-rank test) but cannot be told to be the same. Corrected for all pairs where they differ.
+    within a factor of 1.25, in models that differ in nothing else; where runs ended without the bump or had it from
+    the start, they may differ (exact log-rank test) but cannot be told to be the same. Corrected for all pairs where
+    they differ.
     """
     if "model.clamps" not in study.cells.varied:
         return None
