@@ -637,6 +637,17 @@ def test_treatments_move_heads_and_in_context_learning_together_or_apart(heads: 
     assert f"heads at {ratios[0]}, ICL at {ratios[1]}" in found("moved_together", study)
 
 
+def test_a_reference_of_several_treatments_is_counted_once():
+    cells = {"plain": TWO, "smeared": TWO | SMEARED, "first": TWO | clamp("first")}
+    runs = paired(cells, dict.fromkeys(cells, spread(1e6, 8)))
+    for about in runs.values():
+        about["events"]["prefix_matching"] = about["events"]["icl"]
+    finding = CLAIMS["moved_together"].check(_evidence(made_study(runs)))
+    assert finding
+    assert finding.n == 24
+    assert finding.found.startswith("of 2 compared")
+
+
 def test_pairs_of_which_one_run_has_neither_event_are_not_passed_over():
     study = moved(0.4, 0.4)
     ended = study.phase_changes["run_id"].isin(["treated0", "treated1"])

@@ -80,7 +80,7 @@ class _Moved:
     """How far a treatment moves the heads and in-context learning, over runs in pairs of equal seeds."""
 
     cell: str
-    n: int
+    runs: frozenset[str]
     heads: Array
     icl: Array
     """ln of the times' ratio, one a pair in which all times are known."""
@@ -119,7 +119,7 @@ def moved_together(study: Evidence) -> Finding | None:
     )
     compared = {each.cell for each in moved}
     found += left_out([e.cell for e in treatments if e.cell not in compared], "fewer than two pairs with the events")
-    n = sum(2 * each.n for each in moved)
+    n = len(frozenset.union(*(each.runs for each in moved)))
     if against:
         return Finding("contradicted", found, n)
     if verdicts[worst.cell] != "supported":
@@ -143,10 +143,11 @@ def _moved(study: Evidence, effect: Effect) -> _Moved | None:
     by_source = {source: lags.query("source == @source").set_index("run_id") for source in ("change", "event")}
     source = "change" if set(by_source["event"].index) <= set(by_source["change"].index) else "event"
     one, other = (_by_seed(study, by_source[source], cell) for cell in (effect.cell, effect.reference))
-    if one.isna().to_numpy().all() or other.isna().to_numpy().all():
+    known, other_known = (rows.drop(columns="run_id").notna().any(axis=1) for rows in (one, other))
+    if not known.any() or not other_known.any():
         return None
     seeds = [seed for seed in one.index if seed in other.index]
-    either = one.loc[seeds].notna().any(axis=1) | other.loc[seeds].notna().any(axis=1)
+    either = known.loc[seeds] | other_known.loc[seeds]
     seeds = [seed for seed in seeds if either[seed]]
     if len(seeds) < 2:
         return None
@@ -158,19 +159,19 @@ def _moved(study: Evidence, effect: Effect) -> _Moved | None:
             (one[f"log_ratio_{end}"] - other[f"log_ratio_{opposite}"]).to_numpy(np.float64)
             for end, opposite in (("low", "high"), ("high", "low"))
         )
-    return _Moved(effect.cell, len(seeds), heads, icl, low, high)
+    return _Moved(effect.cell, frozenset(one["run_id"]) | frozenset(other["run_id"]), heads, icl, low, high)
 
 
 def _by_seed(study: Evidence, lags: pd.DataFrame, cell: str) -> pd.DataFrame:
     """Bounds on ln(ICL / prefix matching) and ln(tokens) of both events, by the seed of each run of a cell; NaN in runs
-    without either.
+    without either. Beside them its run_id.
     """
     runs = study.cells.runs(cell)
     rows = lags.reindex(runs)[["log_ratio_low", "log_ratio_high"]]
     source = None if lags.empty else lags["source"].iloc[0]
     for name in ("prefix_matching", "icl"):
         rows[name] = np.log(study.times(name, source)["estimate"].reindex(runs))
-    return rows.set_index(study.cells.table.loc[runs, "seed"])
+    return rows.assign(run_id=runs).set_index(study.cells.table.loc[runs, "seed"])
 
 
 @claim("Ho26", "a first-layer head held to the previous token brings the bump forward (there 1.75 times)")
