@@ -16,8 +16,8 @@ SMEARED = {"model.smeared_keys": True}
 TWO = {"model.sublayers": "ss"}
 
 
-def clamp(kind: str) -> dict[str, object]:
-    return {"model.clamps": [{"layer": 0, "head": 0, "kind": kind, "strength": 8.0}]}
+def clamp(kind: str, layer: int = 0) -> dict[str, object]:
+    return {"model.clamps": [{"layer": layer, "head": 0, "kind": kind, "strength": 8.0}]}
 
 
 def spread(tokens: float, n: int, sigma: float = 0.02, seed: int = 0) -> list[tuple[float, float]]:
@@ -94,6 +94,8 @@ def test_claims_that_count_runs(claim: str, cell: dict[str, object], times: list
         ("smeared_keys_bring_it_forward", {"model.sublayers": "sss"}, 0.4, None),
         ("clamp_brings_it_forward", clamp("previous"), 1 / 1.75, "supported"),
         ("clamp_brings_it_forward", clamp("previous"), 1.0, "cannot tell"),
+        ("clamp_brings_it_forward", clamp("previous", layer=1), 0.5, None),
+        ("clamp_brings_it_forward", clamp("previous") | SMEARED, 0.5, None),
         ("other_clamps_do_not", clamp("first"), 1.0, "supported"),
         ("other_clamps_do_not", clamp("first"), 0.5, "contradicted"),
         ("other_clamps_do_not", clamp("previous"), 1.0, None),
@@ -635,6 +637,24 @@ def test_treatments_move_heads_and_in_context_learning_together_or_apart(heads: 
     assert verdict("moved_together", study) == expected
     ratios = [f"{each:.2f} times the tokens [{each:.2f}, {each:.2f}] (95 %)" for each in (heads, icl)]
     assert f"heads at {ratios[0]}, ICL at {ratios[1]}" in found("moved_together", study)
+
+
+@pytest.mark.parametrize(
+    ("claim", "cell"), [("smeared_keys_bring_it_forward", SMEARED), ("clamp_brings_it_forward", clamp("previous"))]
+)
+def test_the_seeds_it_would_take_are_those_of_the_corrected_test(claim: str, cell: dict[str, object]):
+    """An effect of half a standard deviation, alone and beside eight more treatments that p is corrected for."""
+    times = {"plain": spread(1e6, 8, seed=1), "treated": spread(0.99 * 1e6, 8, seed=2)}
+    cells = {"plain": TWO, "treated": TWO | cell}
+    more = {f"x{i}": TWO | {"model.d_model": 64 + i} for i in range(1, 9)}
+    alone = CLAIMS[claim].check(_evidence(cells_with(times, **cells)))
+    among = CLAIMS[claim].check(
+        _evidence(cells_with(times | dict.fromkeys(more, spread(1e6, 8, seed=3)), **cells, **more))
+    )
+    assert alone
+    assert among
+    seeds = [int(finding.needs.removesuffix(" seeds a model")) for finding in (alone, among)]
+    assert 8 < seeds[0] < seeds[1]
 
 
 def test_a_reference_of_several_treatments_is_counted_once():

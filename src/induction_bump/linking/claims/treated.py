@@ -1,6 +1,5 @@
 """Claims about what treatments do to the bump: smeared keys, clamps and other sublayers (O22, Ho26)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -12,7 +11,6 @@ from induction_bump.linking.claims.claim import LEVEL, Finding, claim, within
 from induction_bump.linking.claims.evidence import Evidence, mean_interval
 from induction_bump.linking.claims.sameness import SAME_TIME, left_out, same_in_all, same_times
 from induction_bump.linking.claims.wording import number
-from induction_bump.linking.equivalence import seeds_for_difference
 from induction_bump.linking.treatments import Effect, Interval
 from induction_bump.records.cells import TREATMENTS
 
@@ -28,12 +26,18 @@ def smeared_keys_bring_it_forward(study: Evidence) -> Finding | None:
         differ = _differing(study, effect)
         if differ == {"model.smeared_keys"} and study.layers(study.cells.runs(effect.cell)[0]) > 1 and effect.test:
             ratio = _ratio("times the tokens", effect.ratio, effect.ratio_low, effect.ratio_high, effect.interval)
-            found = f"{ratio}, {_tested(effect)}"
-            n = effect.n + effect.n_reference
-            if effect.direction == "cannot tell":
-                return Finding("cannot tell", found, n, f"{effect.seeds_needed or 'more'} seeds a model")
-            return Finding("supported" if effect.direction == "earlier" else "contradicted", found, n)
+            return _is_earlier(effect, ratio)
     return None
+
+
+def _is_earlier(effect: Effect, ratio: str) -> Finding:
+    """The verdict on a claim that a treatment brings the bump forward; `ratio` tells by how much, in words."""
+    assert effect.test is not None, "only effects with a test are shown"
+    found = f"{ratio}, p = {effect.p_holm:.2g}, smallest possible {effect.test.smallest:.2g}"
+    n = effect.n + effect.n_reference
+    if effect.direction == "cannot tell":
+        return Finding("cannot tell", found, n, f"{effect.seeds_needed or 'more'} seeds a model")
+    return Finding("supported" if effect.direction == "earlier" else "contradicted", found, n)
 
 
 def _differing(study: Evidence, effect: Effect) -> set[str]:
@@ -46,11 +50,6 @@ def _ratio(what: str, ratio: float, low: float, high: float, interval: Interval 
     """A ratio with its interval, whose ends may lie beyond what was trained, and of which kind that is."""
     value, *between = (number(each, ".2f") for each in (ratio, low, high))
     return f"{value} {what}" + (f" [{', '.join(between)}] ({interval})" if interval else "")
-
-
-def _tested(effect: Effect) -> str:
-    assert effect.test is not None, "only effects with a test are shown"
-    return f"p = {effect.p_holm:.2g}, smallest possible {effect.test.smallest:.2g}"
 
 
 def _inverse(ratio: float) -> float:
@@ -176,18 +175,18 @@ def _by_seed(study: Evidence, lags: pd.DataFrame, cell: str) -> pd.DataFrame:
 
 @claim("Ho26", "a first-layer head held to the previous token brings the bump forward (there 1.75 times)")
 def clamp_brings_it_forward(study: Evidence) -> Finding | None:
-    """Time against no clamp: exact test over seeds, corrected for the study's comparisons."""
-    effect = _of_clamp(study, lambda kinds: kinds == {"previous"})
-    if effect is None or effect.test is None:
-        return None
-    earlier, low, high = map(_inverse, (effect.ratio, effect.ratio_high, effect.ratio_low))
-    found = f"{_ratio('times earlier', earlier, low, high, effect.interval)}, {_tested(effect)}"
-    n = effect.n + effect.n_reference
-    if effect.direction == "cannot tell":
-        spread = abs(np.log(effect.ratio) / effect.d) if np.isfinite(effect.d) and effect.d else np.nan
-        seeds = seeds_for_difference(np.log(1.75), spread, paired=effect.paired) if np.isfinite(spread) else None
-        return Finding("cannot tell", found, n, f"{seeds or 'more'} seeds to find a factor of 1.75")
-    return Finding("supported" if effect.direction == "earlier" else "contradicted", found, n)
+    """Time against the same models without a clamp: exact test over seeds, corrected for the study's comparisons."""
+    for effect in study.effects:
+        if effect.test and _pulled_to_the_previous(study, effect):
+            earlier, low, high = map(_inverse, (effect.ratio, effect.ratio_high, effect.ratio_low))
+            return _is_earlier(effect, _ratio("times earlier", earlier, low, high, effect.interval))
+    return None
+
+
+def _pulled_to_the_previous(study: Evidence, effect: Effect) -> bool:
+    """Whether an effect is that of heads of the first layer held to the previous token, and of nothing else."""
+    held = {(clamp["layer"], clamp["kind"]) for clamp in study.clamps(study.cells.runs(effect.cell)[0])}
+    return held == {(0, "previous")} and _differing(study, effect) == {"model.clamps"}
 
 
 @claim("Ho26", "the same hold on another token does not move the bump")
@@ -207,10 +206,3 @@ def other_clamps_do_not(study: Evidence) -> Finding | None:
     }
     pairs = [(one, other) for one, other in combinations(held, 2) if beside[one] == beside[other]]
     return same_times(study, dict.fromkeys(name for pair in pairs for name in pair), pairs)
-
-
-def _of_clamp(study: Evidence, wanted: Callable[[set[str]], bool]) -> Effect | None:
-    for effect in study.effects:
-        if wanted({str(clamp["kind"]) for clamp in study.clamps(study.cells.runs(effect.cell)[0])}):
-            return effect
-    return None
