@@ -547,6 +547,14 @@ def test_a_cell_that_had_the_bump_from_the_start_is_not_passed_over(claim: str):
     assert verdict(claim, both) == "contradicted"
 
 
+@pytest.mark.parametrize(("factor", "shown"), [(1.0, "beyond it"), (2.0, "within it")])
+def test_sameness_is_shown_with_the_p_of_its_verdict(factor: float, shown: str):
+    times = {"a": spread(1e6, 8, seed=1), "b": spread(factor * 1e6, 8, seed=2)}
+    text = found("time_does_not_depend_on_size", cells_with(times, a=TWO, b={"model.sublayers": "sss"}))
+    assert text.startswith("ss and sss differ by ")
+    assert float(text.split(f"p of a difference {shown} ")[1]) < 1e-6
+
+
 def test_scores_are_not_shown_to_be_the_same_where_a_size_has_no_change():
     cells = {"a": TWO, "b": {"model.sublayers": "sss"}, "c": {"model.sublayers": "ssss"}}
     runs = paired(cells, {"a": BUMP, "b": BUMP, "c": NONE})

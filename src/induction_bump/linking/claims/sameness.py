@@ -42,10 +42,12 @@ class _Times:
 def same_in_all(groups: Mapping[str, Array], margin: float, unit: str, pairs: Sequence[Pair] | None = None) -> Finding:
     """The verdict of an equivalence test over several groups of runs."""
     test = equivalence(groups, margin, pairs)
-    one, other = test.groups
+    pair = " and ".join(test.groups)
+    which = f"the two least alike of {len(groups)} are {pair}: they" if len(groups) > 2 else pair
+    p = f"within it {test.p_differ:.2g}" if test.differ else f"beyond it {test.p:.2g}"
     found = (
-        f"the two least alike of {len(groups)} are {one} and {other}: they differ by {number(test.difference, '+.2f')} "
-        f"{unit} {ends(test.low, test.high, '+.2f')}, against ±{margin:.2g}; p of a difference that large {test.p:.2g}"
+        f"{which} differ by {number(test.difference, '+.2f')} {unit} {ends(test.low, test.high, '+.2f')}, "
+        f"against ±{margin:.2g}; p of a difference {p}"
     )
     n = sum(len(values) for values in groups.values())
     if test.differ:
