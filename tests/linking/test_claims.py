@@ -167,6 +167,16 @@ def both_events(first: list, second: list, names=("previous_token", "icl")):
     )
 
 
+def test_the_lead_of_the_precursor_is_that_of_one_cell():
+    """1.2 in the plainest cell; 2 in another, which has more runs."""
+    runs = {}
+    for name, layers, factor, n in (("a", "ss", 1.2, 4), ("b", "sss", 2.0, 8)):
+        for seed, (low, high) in enumerate(spread(5e5, n)):
+            events = {"previous_token": (low, high), "icl": (factor * low, factor * high)}
+            runs[f"{name}{seed}"] = {"cell": {"model.sublayers": layers}, "seed": seed, "events": events}
+    assert found("precursor_lead", made_study(runs)) == "1.20 [1.20, 1.20]; of ss, one of 2 cells"
+
+
 def test_the_order_of_events_and_the_correlation_of_their_times():
     times = spread(1e6, 8, sigma=0.2)
     later = [(1.15 * low, 1.15 * high) for low, high in times]

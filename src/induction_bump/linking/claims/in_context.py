@@ -108,8 +108,8 @@ def heads_form_with_it(study: Evidence) -> Finding | None:
 
 @claim("O22", "the ICL score is above −0.15 nats before the change and about −0.4 after it")
 def score_before_and_after(study: Evidence) -> Finding | None:
-    """The interval of the mean score at the end lies within −0.5 … −0.3 nats, that before the change above −0.15, in
-    each cell of plain runs with the change; text alone compares.
+    """The 90 % interval of the mean score at the end lies within −0.5 … −0.3 nats, that before the change above −0.15,
+    in each cell of plain runs with the change; text alone compares.
     """
 
     def cell(runs: list[str], level: float) -> Finding | None:

@@ -11,7 +11,6 @@ from induction_bump.linking.claims.sameness import left_out, same_times
 from induction_bump.linking.claims.wording import ends, number
 from induction_bump.linking.correlations import within_cells
 from induction_bump.linking.law import NoFitError, PowerLaw, fit_power_law
-from induction_bump.linking.times import event_times
 
 BATCH, CONTEXT = "training.batch_sequences", "data.context"
 CONSTANT = 10**5.7
@@ -159,8 +158,8 @@ _FEWEST, _FEWEST_RANKED = 3, 6
 
 @claim("Ho26", "the ramp lasts about 2 % of the time to it")
 def length_of_the_ramp(study: Evidence) -> Finding | None:
-    """Shown for the located changes of the ICL score of plain runs, in one cell; another language's figure does not
-    compare.
+    """Shown with the 90 % interval of the mean over the located changes of the ICL score of plain runs, in one cell;
+    another language's figure does not compare.
     """
 
     def cell(runs: list[str], level: float) -> Finding | None:
@@ -215,19 +214,22 @@ def precursor_correlation(study: Evidence) -> Finding | None:
 
 @claim("Ho26", "the bump comes after 1.19 times the tokens of the previous-token head")
 def precursor_lead(study: Evidence) -> Finding | None:
-    """Shown with the interval of the geometric mean over runs; another language's figure does not compare."""
-    rows = precursor(study)
-    if len(rows) < 2:
-        return None
-    ratio, low, high = np.exp(mean_interval(np.log(np.asarray(rows["icl"] / rows["previous_token"]))))
-    return not_comparable(f"{ratio:.2f} {ends(low, high, '.2f')}", len(rows), _LANGUAGE)
+    """Shown with the 90 % interval of the geometric mean over plain runs, in one cell; another language's figure does
+    not compare.
+    """
+    rows = precursor(study).set_index("run_id")
+    ratios = rows["icl"] / rows["previous_token"]
+
+    def cell(runs: list[str], level: float) -> Finding | None:
+        ratio, low, high = np.exp(mean_interval(np.log(ratios.loc[runs].to_numpy(np.float64)), level))
+        return not_comparable(f"{ratio:.2f} {ends(low, high, '.2f')}", len(runs), _LANGUAGE)
+
+    return over_cells(study, map(str, rows.index), cell)
 
 
 def precursor(study: Evidence) -> pd.DataFrame:
     """Runs with plain keys and both times: run_id, cell, previous_token, icl (events, in tokens)."""
     names = ("previous_token", "icl")
-    both = [event_times(study.records, name, "event").query("state == 'located'") for name in names]
-    rows = both[0][["run_id", "estimate"]].merge(both[1][["run_id", "estimate"]], on="run_id", suffixes=("_a", "_b"))
-    rows = rows.rename(columns={"estimate_a": names[0], "estimate_b": names[1]})
+    rows = pd.DataFrame({name: study.times(name, "event")["estimate"] for name in names}).dropna().reset_index()
     rows = rows.loc[[study.plain(str(r)) for r in rows["run_id"]]]
     return rows.assign(cell=study.cells.table["cell"].reindex(rows["run_id"]).to_numpy())
