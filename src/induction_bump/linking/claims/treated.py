@@ -112,9 +112,10 @@ def moved_together(study: Evidence) -> Finding | None:
         moved, key=lambda e: (e.cell not in against, order.index(verdicts[e.cell]), -max(map(abs, e.interval(LEVEL))))
     )
     low, high = (number(end, "+.2f") for end in worst.interval(LEVEL))
+    which = f"of {len(moved)} compared, least together with " if len(moved) > 1 else ""
     found = (
-        f"of {len(moved)} compared, least together with {worst.cell}: heads at {_mean_ratio(worst.heads)}, ICL at "
-        f"{_mean_ratio(worst.icl)}; ln(tokens) moved differ by [{low}, {high}], against ±{TOGETHER:g}"
+        f"{which}{worst.cell}: heads at {_mean_ratio(worst.heads)}, ICL at {_mean_ratio(worst.icl)}; ln(tokens) moved "
+        f"differ by [{low}, {high}], against ±{TOGETHER:g}"
     )
     compared = {each.cell for each in moved}
     found += left_out([e.cell for e in treatments if e.cell not in compared], "fewer than two pairs with the events")
