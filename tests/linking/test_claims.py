@@ -326,6 +326,16 @@ def test_eigenvalues_and_composition_of_induction_heads(sign: int, reads: int, e
     assert verdict("keys_read_the_previous_token_head", study) == expected
 
 
+def test_a_single_earlier_head_is_no_choice():
+    runs = {f"r{i}": {"seed": i, "events": {"icl": (5e5, 1e6)}} for i in range(5)}
+    low, high = ({"prefix_matching": x, "previous_token": 0.5} for x in (0.02, 0.9))
+    heads = [row for run in runs for row in heads_of(run, {(0, 0): low, (1, 0): high})]
+    pair = {"step": 2, "tokens": 2, "kind": "k", "baseline": 0.12, "value": 0.5}
+    pair |= {"layer_in": 0, "layer_out": 1, "head_in": 0, "head_out": 0}
+    study = made_study(runs, heads=pd.DataFrame(heads), head_pairs=pd.DataFrame([pair | {"run_id": r} for r in runs]))
+    assert verdict("keys_read_the_previous_token_head", study) is None
+
+
 @pytest.mark.parametrize(("order_2", "expected"), [(0.05, "supported"), (0.5, "contradicted")])
 def test_what_virtual_heads_save(order_2: float, expected: str):
     runs = {f"r{i}": {"seed": i, "events": {"icl": (5e5, 1e6)}} for i in range(3)}

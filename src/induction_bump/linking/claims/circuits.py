@@ -72,7 +72,7 @@ def induction_heads_in_the_corner(study: Evidence) -> Finding | None:
 @claim("E21", "induction heads read a previous-token head through their keys (K-composition)")
 def keys_read_the_previous_token_head(study: Evidence) -> Finding | None:
     """In each plain run K-composition with the induction heads, above that of random factors, is largest for the
-    earlier head with the highest previous-token score.
+    earlier head with the highest previous-token score; runs with a single earlier head do not count.
     """
     pairs = study.records.read("head_pairs", kind="k")
     if pairs.empty:
@@ -87,7 +87,7 @@ def keys_read_the_previous_token_head(study: Evidence) -> Finding | None:
     read = reading.groupby(key, as_index=False)["excess"].mean().merge(earlier[[*key, "previous_token"]], on=key)
     largest, above = [], []
     for run_id, own in read.groupby("run_id"):
-        if study.plain(str(run_id)):
+        if study.plain(str(run_id)) and len(own) > 1:
             excess, previous = own["excess"].to_numpy(np.float64), own["previous_token"].to_numpy(np.float64)
             largest.append(bool(excess.argmax() == previous.argmax()))
             above.append(excess[previous.argmax()])
