@@ -2,12 +2,13 @@
 
     python analysis/treatments.py runs/smeared_keys [--event icl] [--reference CELL] [--out DIR]
 
-Above: a dot a run, with the interval of its time, and the geometric mean of its cell; a triangle where a run
-had no bump by then. Below: the ratio of times to the cell of reference, with its 95 % interval and the exact test.
-Dotted is no such interval but the range of ratios of pairs of runs, where some run ended without the bump, or had it at
-the first snapshot. By default a cell with smeared keys or clamps is compared with the same without them, and others
-with the plainest cell. Writes treatments.png, .svg, treatments.csv (a row a comparison) and treatments_times.csv (a row
-a run) to DIR, by default to `analysis/` in the study, which must have been located (`bump locate STUDY`).
+Above: a dot a run, with the interval of its time, and the geometric mean of its cell; a triangle where a run had no
+bump by then, or had it from the start, pointing to where its time lies. Below: the ratio of times to the cell of
+reference, with its 95 % interval and the exact test. Dotted is no such interval but the range of ratios of pairs of
+runs, where of some only a bound is known. By default a cell with smeared keys or clamps is compared with the same
+without them, and others with the plainest cell. Writes treatments.png, .svg, treatments.csv (a row a comparison) and
+treatments_times.csv (a row a run) to DIR, by default to `analysis/` in the study, which must have been located (`bump
+locate STUDY`).
 """
 
 from collections.abc import Sequence
