@@ -49,22 +49,6 @@ def test_seeds_and_probes_make_no_cell():
     assert cells(made_study(runs).runs).names == ["all runs"]
 
 
-def test_a_longer_training_is_another_cell_only_where_its_learning_rate_decays_or_it_goes_over_the_same_ground():
-    def names(decay, same_seeds=False, **others):
-        first, second = ({"training.decay": decay, "training.length": length} for length in ("8Mtok", "15Mtok"))
-        runs = paired(
-            {"short": PLAIN | first, "long": PLAIN | second | others}, {n: [(4e5, 5e5)] * 2 for n in ("short", "long")}
-        )
-        if not same_seeds:
-            for run in ("long-0", "long-1"):
-                runs[run]["seed"] = runs[run]["seed"] + 2
-        return cells(made_study(runs).runs).names
-
-    assert names("constant") == ["all runs"]
-    assert names("cosine") == names("constant", same_seeds=True) == ["length 8Mtok", "length 15Mtok"]
-    assert names("constant", same_seeds=True, **{"data.context": 256}) == ["context 128", "context 256"]
-
-
 def test_a_paired_effect_is_found_again():
     before = around(1e6, 8, 0)
     after = [(0.5 * low, 0.5 * high) for low, high in before]

@@ -13,8 +13,6 @@ import pandas as pd
 
 TRAINED_BY = ("model.", "data.", "training.")
 """Sections of the config that shape a training. Probes, snapshots, devices and tracking only look at it."""
-LENGTH, DECAY = "training.length", "training.decay"
-"""The length of a training shapes it through a learning rate that decays towards its end, and otherwise ends it."""
 TREATMENTS: Mapping[str, Any] = {"model.smeared_keys": False, "model.clamps": []}
 """Interventions → what leaves them out."""
 _CLAMPED = {
@@ -70,31 +68,19 @@ class Cells:
 
 
 def cells(runs: pd.DataFrame) -> Cells:
-    """Sort runs (rows of `records.runs`) into cells. Raises ValueError where there is no run.
-
-    At a constant learning rate trainings of two lengths are in one cell, the shorter one censored earlier; but not
-    where a seed was trained to both, which is one training seen twice.
-    """
+    """Sort runs (rows of `records.runs`) into cells. Raises ValueError where there is no run."""
     if runs.empty:
         raise ValueError("no runs to compare")
     indexed = runs.set_index("run_id")
     settings = [key for key in indexed.columns if key.startswith(TRAINED_BY)]
     varied = [key for key in settings if len({_key(value) for value in indexed[key]}) > 1]
     seeds = [key for key in ("seed.init", "seed.data") if key in indexed]
-    if LENGTH in varied and _only_ends(indexed, [key for key in (*varied, *seeds) if key != LENGTH]):
-        varied.remove(LENGTH)
     rows = {
         run_id: {"cell": _name({key: row[key] for key in varied}), "seed": "/".join(str(row[key]) for key in seeds)}
         | {key: row[key] for key in ("model.sublayers", *varied) if key in row}
         for run_id, row in zip(indexed.index, indexed.to_dict("records"), strict=True)
     }
     return Cells(pd.DataFrame.from_dict(rows, orient="index"), tuple(varied))
-
-
-def _only_ends(runs: pd.DataFrame, others: list[str]) -> bool:
-    """Whether the length of training only ends it, and no two runs differ by it alone."""
-    alike = pd.DataFrame({key: runs[key].map(_key) for key in others}, index=runs.index).duplicated()
-    return DECAY in runs and bool((runs[DECAY] == "constant").all()) and not alike.any()
 
 
 def _key(value: Any) -> str:
