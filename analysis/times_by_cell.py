@@ -26,7 +26,9 @@ def by_cell(records: Records, event: str) -> tuple[pd.DataFrame, Cells]:
     """
     sorted_into, times = cells(records.runs), event_times(records, event)
     if not times["state"].isin(["located", "after"]).any():
-        raise RecordsError(f"{records.path}: of no run is known when {event} was, or that it was not")
+        had = "every run of which anything is known had it from the start"
+        why = had if (times["state"] == "before").any() else "of no run is known when it was, or that it was not"
+        raise RecordsError(f"{records.path}: {event}: {why}")
     return times.join(sorted_into.table[["cell", "seed"]], on="run_id"), sorted_into
 
 

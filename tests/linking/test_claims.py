@@ -109,6 +109,11 @@ def test_claims_that_compare_times(claim: str, cell: dict[str, object], factor: 
     assert verdict(claim, cells_with(times, plain=TWO, treated=TWO | cell)) == expected
 
 
+def test_a_clamp_is_compared_with_models_without_one():
+    times = {"a": spread(1e6, 8, seed=1), "b": spread(5e5, 8, seed=2)}
+    assert verdict("clamp_brings_it_forward", cells_with(times, a=clamp("first"), b=clamp("previous"))) is None
+
+
 @pytest.mark.parametrize(("b", "c", "expected"), [(0.5, 0.5, "supported"), (0.5, 0.0, "contradicted")])
 def test_the_law_of_batch_and_context(b: float, c: float, expected: str):
     cells, times = {}, {}
@@ -398,6 +403,9 @@ def test_the_law_of_a_claim_reads_runs_that_had_the_bump_from_the_start():
     law = power_law(_evidence(cells_with(times, **cells)))
     assert law
     assert (law.n, law.before) == (27, 3)
+    for exponent in law.exponents.values():
+        assert exponent.low < 0.5 < exponent.high
+        assert exponent.value == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_mean_of_one_run_has_no_interval():
@@ -581,6 +589,13 @@ def test_scores_are_not_shown_to_be_the_same_where_a_size_has_no_change():
     study = made_study(runs, scalars=curves({run: [0, 0, -1, -1, -1.0] for run in runs}))
     assert verdict("same_score_in_all_sizes", study) == "cannot tell"
     assert "left out for fewer than two runs with the change: ssss" in found("same_score_in_all_sizes", study)
+
+
+def test_a_size_that_had_the_change_from_the_start_is_compared_too():
+    cells = {"a": TWO, "b": {"model.sublayers": "sss"}}
+    runs = paired(cells, {"a": BUMP, "b": ["left_censored"] * len(BUMP)})
+    ends = {run: [0, 0, end, end, end] for run in runs for end in [-1 + 0.01 * int(run[-1])]}
+    assert verdict("same_score_in_all_sizes", made_study(runs, scalars=curves(ends))) == "supported"
 
 
 def test_claims_about_models_as_they_are_leave_treated_runs_out():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.calibration import OURS, QUANTITIES, change_table, locate_one, null_table
-from benchmarks.calibration_settings import CHANGES, FRESH
+from benchmarks.calibration_settings import FRESH
 from benchmarks.simulated_curves import autoregressive, times, truth
 
 
@@ -44,10 +44,9 @@ def test_settings_that_are_drawn_can_be_identified(kind: str):
     drawn = [FRESH[kind](random) for _ in range(50)]
     for setting in drawn:
         x, known = np.log(times(setting)), truth(setting)
-        assert ((x > known.onset) & (x < known.end)).sum() >= 2
-        assert known.end < x[-5]
+        counts = np.histogram(x, [-np.inf, known.onset, known.end, np.inf])[0]
+        assert (counts >= [5, 2, 5]).all()
     assert len({setting.width for setting in drawn}) == 50
-    assert not set(drawn) & set(CHANGES.values())
 
 
 def test_a_located_curve_stands_beside_its_truth():

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated_curves import Setting, draw, truth
+from induction_bump.locate import noise
 from induction_bump.locate.change import ABRUPT, Change, TooFewSnapshotsError, find_change
 from induction_bump.locate.curve import Curve, noise_of_examples, noise_of_stderrs
-from induction_bump.locate.placing import Place
+from induction_bump.locate.placing import Place, Placing
+from induction_bump.locate.ramp import Ramps, coarse_ramps, designs
 from induction_bump.locate.verdict import judge
 
 MIDDLE = Setting()
@@ -37,6 +39,33 @@ def test_a_change_is_found_where_it_is(setting: Setting):
     assert place.midpoint.low < math.exp((known.onset + known.end) / 2) < place.midpoint.high
     for interval in (place.onset, place.midpoint, place.end, place.width, place.drop):
         assert interval.low <= interval.value <= interval.high
+
+
+RELAXING = MIDDLE.but(relaxing=0.6)
+
+
+def test_what_is_gained_after_the_end_does_not_draw_it_out(monkeypatch: pytest.MonkeyPatch):
+    def bias() -> float:
+        return float(np.mean([math.log(placed(RELAXING, seed).end.value) - truth(RELAXING).end for seed in range(6)]))
+
+    with_it = bias()
+    monkeypatch.setattr(noise, "RELAXING", ())
+    assert abs(with_it) < bias() / 2
+
+
+def test_the_ramp_of_a_curve_that_relaxes_is_that_of_the_normal_equations():
+    curve, known = draw(RELAXING, np.random.default_rng(0)), truth(RELAXING)
+    falling = Curve(curve.steps, curve.tokens, -curve.values, curve.probe)
+    ramp = Ramps(np.array([known.onset]), np.array([known.end]), np.array([0]))
+    placing = Placing.about(falling, coarse_ramps(curve.x), ramp, 20, np.random.default_rng(0))
+    assert placing
+    assert placing.noise.relaxation
+    design = designs(curve.x, placing.grid.take(np.array([placing.best])), placing.noise.relaxation)[0]
+    precision, prior = np.linalg.inv(placing.noise.covariance), np.zeros(design.shape[1])
+    prior[3:-1] = 1.0
+    solved = np.linalg.solve(design.T @ precision @ design + np.diag(prior), design.T @ precision @ falling.values)
+    np.testing.assert_allclose(placing._ramp_at(placing.best, curve.x), design @ solved, rtol=1e-6, atol=1e-8)
+    assert placing.fit.drop[placing.best, 0] == pytest.approx(solved[-1], rel=1e-6)
 
 
 def test_the_verdict_tells_abrupt_from_gradual():

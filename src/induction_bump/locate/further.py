@@ -55,7 +55,7 @@ def find_further(reading: Reading, main: LocatedChange) -> list[LocatedChange]:
 def strongest(event: str, searches: list[LocatedChange]) -> LocatedChange | None:
     """The largest of the changes that searches of one kind found, if any did."""
     # the p of a component is of all components of its stretch
-    tests = len(searches) // COMPONENTS if event == "components_further" else len(searches)
+    tests = -(-len(searches) // COMPONENTS) if event == "components_further" else len(searches)
     places = [s for s in searches if s.found and s.change and s.change.p <= LEVEL / tests]
     if not places:
         return None

@@ -89,7 +89,15 @@ def _noise_about_any_shape(curve: Curve, place: Array) -> Noise:
     jitter = max(1.4826 * float(np.median(np.abs(scaled))), 1e-9)
     common = np.sqrt(curve.probe.variance)
     covariance = np.outer(common, common) + jitter**2 * np.eye(len(curve))
-    return Noise(covariance[None], np.ones(1), 0.0, jitter, 0.0, None, lasting=np.outer(common, common))
+    return Noise(
+        covariances=covariance[None],
+        weights=np.ones(1),
+        phi=0.0,
+        jitter=jitter,
+        wandering=0.0,
+        relaxation=None,
+        lasting=np.outer(common, common),
+    )
 
 
 class ConvexFit:

@@ -56,7 +56,7 @@ class Noise:
     covariances: Array
     """M × S × S: those that the residuals allow, best first."""
     weights: Array
-    """M: how likely each is, in proportion to its restricted likelihood."""
+    """M: how likely each is, in proportion to its restricted likelihood (less for one with departing drifts)."""
     phi: float
     """Correlation of the jitter over the median distance between snapshots, of the best."""
     jitter: float

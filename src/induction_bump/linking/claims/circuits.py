@@ -109,8 +109,8 @@ def virtual_heads_matter_little(study: Evidence) -> Finding | None:
     wide = rows.pivot(index="run_id", columns="order", values="value")
     layers = {str(r): str(sublayers) for r, sublayers in study.setting("model.sublayers").items()}
     attention_only = [r for r in map(str, wide.index) if len(layers[r]) > 1 and set(layers[r]) == {"s"}]
-    located = set(study.located())
-    runs = [r for r in attention_only if study.plain(r) and r in located]
+    changed = set(study.having())
+    runs = [r for r in attention_only if study.plain(r) and r in changed]
     if not runs:
         return None
     last = np.array([wide.loc[r].dropna().iloc[-1] for r in runs])

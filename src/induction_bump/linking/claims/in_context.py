@@ -54,8 +54,8 @@ def two_layers_have_it(study: Evidence) -> Finding | None:
 
 @claim("O22", "the change is abrupt")
 def the_change_is_abrupt(study: Evidence) -> Finding | None:
-    """Each plain run with the ICL event, or in which a change of the ICL score was found, has the verdict `abrupt`;
-    undetermined changes are left open. The least favourable cell counts.
+    """Each plain run with the ICL event after its first snapshot, or in which a change of the ICL score was found, has
+    the verdict `abrupt`; undetermined changes are left open. The least favourable cell counts.
     """
     changes = study.event("icl_change")
 
@@ -70,8 +70,8 @@ def the_change_is_abrupt(study: Evidence) -> Finding | None:
 
 @claim("O22", "the change shows as a bump in the loss curve")
 def the_loss_has_a_bump(study: Evidence) -> Finding | None:
-    """In each plain run with the ICL event the held-out loss is not convex beyond noise; the least favourable cell
-    counts.
+    """In each plain run with the ICL event after its first snapshot the held-out loss is not convex beyond noise; the
+    least favourable cell counts.
     """
     bumps = {r: row["found"] for r, row in study.event("loss_bump").items() if row["verdict"] != "not_applicable"}
 
@@ -109,7 +109,7 @@ def heads_form_with_it(study: Evidence) -> Finding | None:
 @claim("O22", "the ICL score is above −0.15 nats before the change and about −0.4 after it")
 def score_before_and_after(study: Evidence) -> Finding | None:
     """The 90 % interval of the mean score at the end lies within −0.5 … −0.3 nats, that before the change above −0.15,
-    in each cell of plain runs with the change; text alone compares.
+    in each cell of plain runs with the change after the first snapshot; text alone compares.
     """
 
     def cell(runs: list[str], level: float) -> Finding | None:
@@ -135,8 +135,8 @@ def same_score_in_all_sizes(study: Evidence) -> Finding | None:
     """Equivalence within ±0.1 nat of every two sizes of plain models with two attention layers or more (two one-sided
     tests over the seeds that have the change), where every run has it; corrected for all pairs where they differ.
     """
-    located = set(study.located())
-    having = {name: [r for r in runs if r in located] for name, runs in study.sizes.items()}
+    changed = set(study.having())
+    having = {name: [r for r in runs if r in changed] for name, runs in study.sizes.items()}
     scores = {name: study.last("icl_window_score", runs) for name, runs in having.items()}
     compared = {name: values for name, values in scores.items() if len(values) > 1}
     if len(compared) < 2:

@@ -187,7 +187,8 @@ def clamp_brings_it_forward(study: Evidence) -> Finding | None:
 def _pulled_to_the_previous(study: Evidence, effect: Effect) -> bool:
     """Whether an effect is that of heads of the first layer held to the previous token, and of nothing else."""
     held = {(clamp["layer"], clamp["kind"]) for clamp in study.clamps(study.cells.runs(effect.cell)[0])}
-    return held == {(0, "previous")} and _differing(study, effect) == {"model.clamps"}
+    reference_held = study.clamps(study.cells.runs(effect.reference)[0])
+    return held == {(0, "previous")} and not reference_held and _differing(study, effect) == {"model.clamps"}
 
 
 @claim("Ho26", "the same hold on another token does not move the bump")
