@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import components
 from benchmarks.calibration import OURS, QUANTITIES, change_table, locate_one, null_table
 from benchmarks.calibration_settings import FRESH
 from benchmarks.simulated_curves import autoregressive, times, truth
@@ -54,6 +55,13 @@ def test_a_located_curve_stands_beside_its_truth():
     assert rows["true_width"].nunique() == 1
     ours = rows[rows["method"] == OURS].iloc[0]
     assert ours["midpoint"] == pytest.approx(ours["true_midpoint"], abs=0.1)
+
+
+def test_a_common_change_of_tokens_is_found_and_a_random_walk_is_not():
+    name, changes, draws = components.found(("together", 1, 5))
+    assert (name, draws) == ("together", 4)
+    assert changes
+    assert components.found(("random walk", 0, 3)) == ("random walk", 0, 3)
 
 
 def test_jitter_forgets_over_the_distance_of_snapshots():

@@ -45,12 +45,15 @@ RELAXING = MIDDLE.but(relaxing=0.6)
 
 
 def test_what_is_gained_after_the_end_does_not_draw_it_out(monkeypatch: pytest.MonkeyPatch):
-    def bias() -> float:
-        return float(np.mean([math.log(placed(RELAXING, seed).end.value) - truth(RELAXING).end for seed in range(6)]))
+    def bias(places: list[Place]) -> float:
+        return float(np.mean([math.log(place.end.value) for place in places])) - truth(RELAXING).end
 
-    with_it = bias()
+    relaxing = [placed(RELAXING, seed) for seed in range(6)]
+    assert sum(place.relaxing > 0 for place in relaxing) >= 4
     monkeypatch.setattr(noise, "RELAXING", ())
-    assert abs(with_it) < bias() / 2
+    straight = [placed(RELAXING, seed) for seed in range(6)]
+    assert not any(place.relaxing for place in straight)
+    assert abs(bias(relaxing)) < bias(straight) / 2
 
 
 def test_the_ramp_of_a_curve_that_relaxes_is_that_of_the_normal_equations():

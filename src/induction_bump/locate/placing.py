@@ -60,6 +60,8 @@ class Place:
     """And at the end."""
     wandering: float
     """How much the slope of the drifts wanders (`noise.Noise`)."""
+    relaxing: float
+    """How much may be gained after the end at a rate that falls off (κ of `noise.Relaxation`, 0 for none)."""
     corners: tuple[float, float]
     """Roundings of the ramp at its onset and end (`ramp.SHAPES`)."""
     phi: float
@@ -205,6 +207,7 @@ class Placing:
             value_before=direction * float(before),
             value_after=direction * float(after),
             wandering=self.noise.wandering,
+            relaxing=self.noise.relaxation.size if self.noise.relaxation else 0.0,
             corners=SHAPES[int(self.grid.shape[self.best])],
             phi=self.noise.phi,
             jitter=self.noise.jitter,

@@ -94,11 +94,12 @@ def change_row(run_id: str, run: str, located: LocatedChange) -> Row:
     ranges = {name: getattr(place, name) for name in ("onset", "midpoint", "end", "width", "drop", "share")}
     for name, interval in ranges.items():
         row |= _columns(name, interval)
+    drifts = ", relaxing after it" if place.relaxing else ", drifts wander" if place.wandering else ""
     corners = ["sharp" if not rounding else f"rounded {rounding:g}" for rounding in place.corners]
     return row | {
         "value_before": place.value_before,
         "value_after": place.value_after,
-        "model": f"ramp, onset {corners[0]}, end {corners[1]}; against {change.drift}",
+        "model": f"ramp, onset {corners[0]}, end {corners[1]}{drifts}; against {change.drift}",
         "phi": place.phi,
         "jitter": place.jitter,
         "wandering": place.wandering,
