@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import components
+from benchmarks import calibration, components
 from benchmarks.calibration import OURS, QUANTITIES, change_table, locate_one, null_table
 from benchmarks.calibration_settings import FRESH
 from benchmarks.simulated_curves import autoregressive, times, truth
@@ -50,8 +50,10 @@ def test_settings_that_are_drawn_can_be_identified(kind: str):
     assert len({setting.width for setting in drawn}) == 50
 
 
-def test_a_located_curve_stands_beside_its_truth():
+def test_a_located_curve_stands_beside_its_truth(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(calibration, "RULES", {"threshold": calibration.RULES["threshold"]})  # others need ruptures
     rows = pd.DataFrame(locate_one("fresh, logistic", 0))
+    assert rows["method"].tolist() == [OURS, "threshold"]
     assert rows["true_width"].nunique() == 1
     ours = rows[rows["method"] == OURS].iloc[0]
     assert ours["midpoint"] == pytest.approx(ours["true_midpoint"], abs=0.1)
