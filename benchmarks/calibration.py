@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from benchmarks.calibration_settings import BETWEEN, CHANGES, FRESH, NULLS
 from benchmarks.simulated_curves import Setting, draw, truth
@@ -92,7 +93,7 @@ def _done(file: Path) -> int:
 def simulate(directory: Path, changes: int, nulls: int, processes: int) -> None:
     """Locate so many curves of each setting, but for those that `directory` holds."""
     directory.mkdir(parents=True, exist_ok=True)
-    with get_context("spawn").Pool(processes) as pool:
+    with get_context("spawn").Pool(processes, threadpool_limits, (1,)) as pool:
         for name, rows in pool.imap(_chunk, _jobs(directory, changes, nulls)):
             file = _file(directory, name)
             pd.DataFrame(rows, columns=_columns()).to_csv(file, mode="a", header=not file.is_file(), index=False)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
+from threadpoolctl import threadpool_limits
 
 from benchmarks.simulated_curves import Setting, times
 from induction_bump.locate.curve import Array
@@ -84,7 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     jobs = [(name, i, min(i + _CHUNK, arguments.draws)) for i in range(0, arguments.draws, _CHUNK) for name in KINDS]
     counts = {name: np.zeros(2, np.int64) for name in KINDS}
-    with get_context("spawn").Pool(arguments.processes) as pool:
+    with get_context("spawn").Pool(arguments.processes, threadpool_limits, (1,)) as pool:
         for name, alarms, n in pool.imap_unordered(found, jobs):
             counts[name] += (alarms, n)
             print(f"{name}: {counts[name][0]} of {counts[name][1]}", flush=True)

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from induction_bump.locate import changes
 from induction_bump.locate.further import corner_ratios, principal_components, surrogate_ratios
+from induction_bump.locate.outcome import LocatedChange
 from induction_bump.locate.run import Located, find, locate
 from induction_bump.records.load import load
 from induction_bump.records.schema import CELLS, CHANGES
@@ -71,6 +74,22 @@ def test_several_processes_give_what_one_gives(tmp_path: Path):
         make_run(tmp_path, seed=seed, snapshots=16)
     one, two = (find(tmp_path / "study", changes=True, processes=n) for n in (1, 2))
     pd.testing.assert_frame_equal(one.changes, two.changes)
+
+
+def test_linear_algebra_has_one_thread_meanwhile(study: Path, monkeypatch: pytest.MonkeyPatch):
+    """With two, threads that wait for each other made it four times as slow."""
+    seen: list[int] = []
+
+    def look(*_: object) -> list[LocatedChange]:
+        seen.extend(library["num_threads"] for library in threadpool_info())
+        return []
+
+    monkeypatch.setattr(changes, "find_further", look)
+    with threadpool_limits(2):
+        find(next(study.glob("one-layer*")), changes=True)
+        assert {library["num_threads"] for library in threadpool_info()} == {2}
+    assert seen
+    assert set(seen) == {1}
 
 
 def test_a_change_comes_before_its_cell_in_the_text(located: Located):

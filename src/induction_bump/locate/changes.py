@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from induction_bump.locate.change import DRAWS, TooFewSnapshotsError, find_change
 from induction_bump.locate.curve import Curve, noise_of_stderrs
@@ -31,8 +32,10 @@ def find_changes(run: RunDirectory) -> list[LocatedChange]:
     Raises RecordsError where the records cannot be read.
     """
     reading = Reading(run)
-    found = [_change(reading, event, quantity) for event, quantity in CHANGES.items()]
-    return [*found, _loss_bump(reading), *find_further(reading, found[0])]
+    # many small matrices: threads that wait for each other make it four times as slow
+    with threadpool_limits(1):
+        found = [_change(reading, event, quantity) for event, quantity in CHANGES.items()]
+        return [*found, _loss_bump(reading), *find_further(reading, found[0])]
 
 
 def _change(reading: Reading, event: str, quantity_of: Callable[[Reading], Quantity]) -> LocatedChange:

@@ -1,9 +1,7 @@
 """`locate(path)`: find the events and phase changes of a run, or of all runs of a study, and write them there."""
 
-import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -48,24 +46,8 @@ def _locate_each(runs: Sequence[RunDirectory], changes: bool, processes: int) ->
     if processes < 2:
         yield from map(locate_one, runs)
         return
-    with _one_thread_each(), ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent) as pool:
         yield from pool.map(locate_one, runs)
-
-
-@contextmanager
-def _one_thread_each() -> Generator[None, None, None]:
-    """Processes that are started meanwhile leave the other cores to each other: their linear algebra has one thread."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _locate_run(run: RunDirectory, changes: bool) -> LocatedRun | RecordsError:
