@@ -231,6 +231,18 @@ def test_how_much_forms_inside_the_change(inside: float, expected: str):
     assert verdict("score_before_and_after", study) == "not comparable"
 
 
+@pytest.mark.parametrize(
+    ("seeds", "end", "expected"), [(5, -0.4, "supported"), (5, -0.8, "contradicted"), (1, -0.4, "cannot tell")]
+)
+def test_scores_before_and_after_are_judged_on_text(seeds: int, end: float, expected: str):
+    """One run has no interval, before or after: two parts that cannot be told do not make a claim that is supported."""
+    text = {"data.corpus.name": "python_source", "data.context": 512}
+    runs = {f"r{i}": with_change((5e5, 1e6), cell=text) | {"seed": i} for i in range(seeds)}
+    scores = {run: [-0.05 + 0.001 * i, -0.05, -0.2, end, end + 0.01 * i] for i, run in enumerate(runs)}
+    study = made_study(runs, scalars=curves(scores))
+    assert verdict("score_before_and_after", study) == expected
+
+
 @pytest.mark.parametrize(("factor", "expected"), [(1.5, "supported"), (2.2, "contradicted")])
 def test_treatments_shift_a_change_or_reshape_it_too(factor: float, expected: str):
     """Changes a third as late; their widths are ln 1.5 without the treatment, ln `factor` with it."""

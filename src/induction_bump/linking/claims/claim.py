@@ -224,6 +224,14 @@ def within(low: float, high: float, least: float, most: float) -> Verdict:
     return "contradicted" if high < least or low > most else "cannot tell"
 
 
+def joint(verdicts: Iterable[Verdict]) -> Verdict:
+    """Of a claim with several parts: contradicted where a part is, supported where each is."""
+    of_parts = set(verdicts)
+    if "contradicted" in of_parts:
+        return "contradicted"
+    return "supported" if of_parts == {"supported"} else "cannot tell"
+
+
 def not_comparable(found: str, n: int, why: str) -> Finding:
     """A figure that depends on the data, shown beside ours."""
     return Finding("not comparable", found, n, why)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from induction_bump.linking.claims.claim import Finding, claim, not_comparable, over_cells, share_of_runs, within
+from induction_bump.linking.claims.claim import Finding, claim, joint, not_comparable, over_cells, share_of_runs, within
 from induction_bump.linking.claims.evidence import Evidence, mean_interval
 from induction_bump.linking.claims.sameness import left_out, same_in_all
 from induction_bump.linking.claims.wording import ends, number
@@ -123,8 +123,7 @@ def score_before_and_after(study: Evidence) -> Finding | None:
         )
         if not study.on_text():
             return not_comparable(found, len(runs), _TEXT)
-        verdicts = {within(a_low, a_high, -0.5, -0.3), within(b_low, b_high, -0.15, np.inf)}
-        verdict = "contradicted" if "contradicted" in verdicts else "supported" if len(verdicts) == 1 else "cannot tell"
+        verdict = joint([within(a_low, a_high, -0.5, -0.3), within(b_low, b_high, -0.15, np.inf)])
         return Finding(verdict, found, len(runs), "more seeds" if verdict == "cannot tell" else "")
 
     return over_cells(study, (r for r in study.located() if study.plain(r) and np.isfinite(study.before(r))), cell)

@@ -15,8 +15,10 @@ from induction_bump.linking.equivalence import Pair, compare_pairs, equivalence,
 from induction_bump.linking.permutation import logrank_scores, two_groups
 
 Array = npt.NDArray[np.float64]
-SAME_TIME = float(np.log(1.25))
-"""ln of the ratio within which times count as the same."""
+SAME_RATIO = 1.25
+"""Ratio within which times count as the same."""
+SAME_TIME = float(np.log(SAME_RATIO))
+"""Its ln."""
 _NEEDS = "trainings in which all runs have the bump, after the first snapshot"
 
 

@@ -5,9 +5,9 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from induction_bump.linking.claims.claim import Finding, claim, not_comparable, over_cells, share_of_runs, within
+from induction_bump.linking.claims.claim import Finding, claim, joint, not_comparable, over_cells, share_of_runs, within
 from induction_bump.linking.claims.evidence import Evidence, mean_interval
-from induction_bump.linking.claims.sameness import left_out, same_times
+from induction_bump.linking.claims.sameness import SAME_RATIO, left_out, same_times
 from induction_bump.linking.claims.wording import ends, number
 from induction_bump.linking.correlations import within_cells
 from induction_bump.linking.law import NoFitError, PowerLaw, fit_power_law
@@ -15,8 +15,6 @@ from induction_bump.linking.law import NoFitError, PowerLaw, fit_power_law
 BATCH, CONTEXT = "training.batch_sequences", "data.context"
 CONSTANT = 10**5.7
 """Tokens of A25's law where batch · context is 1."""
-SAME_TIME = 1.25
-"""Ratio within which times count as the same."""
 _LANGUAGE = "the figure depends on the data, and is of another synthetic language"
 
 
@@ -41,9 +39,7 @@ def time_grows_with_the_root(study: Evidence) -> Finding | None:
     if law is None:
         return None
     exponents = [law.exponents[name] for name in (BATCH, CONTEXT)]
-    verdicts = [within(slope.low, slope.high, 0.4, 0.6) for slope in exponents]
-    verdict = "contradicted" if "contradicted" in verdicts else "supported"
-    verdict = "cannot tell" if verdict == "supported" and "cannot tell" in verdicts else verdict
+    verdict = joint(within(slope.low, slope.high, 0.4, 0.6) for slope in exponents)
     shown = [f"{number(slope.value, '.2f')} {ends(slope.low, slope.high, '.2f')}" for slope in exponents]
     return Finding(
         verdict,
@@ -77,9 +73,9 @@ def time_by_the_law(study: Evidence) -> Finding | None:
         if not study.on_text():
             return not_comparable(found, len(runs), "the constant is of natural text")
         if len(known) == len(runs):
-            verdict = within(float(low), float(high), 1 / SAME_TIME, SAME_TIME)
+            verdict = within(float(low), float(high), 1 / SAME_RATIO, SAME_RATIO)
             return Finding(verdict, found, len(runs), "more seeds" if verdict == "cannot tell" else "")
-        beyond = (own["low"] > SAME_TIME * law, own["high"] < law / SAME_TIME)
+        beyond = (own["low"] > SAME_RATIO * law, own["high"] < law / SAME_RATIO)
         shares = [share_of_runs(those.tolist(), "are", level=level) for those in beyond]
         verdict = "contradicted" if any(share and share.verdict == "supported" for share in shares) else "cannot tell"
         needs = "trainings in which all runs have it, after the first snapshot" if verdict == "cannot tell" else ""
@@ -118,8 +114,7 @@ def repetition_decides(study: Evidence) -> Finding | None:
     having = share_of_runs([r in study.having(event) for r in much], f"at a share of {most:g} have them")
     if without is None or having is None:
         return None
-    verdicts = {without.verdict, having.verdict}
-    verdict = "contradicted" if "contradicted" in verdicts else without.verdict if len(verdicts) == 1 else "cannot tell"
+    verdict = joint([without.verdict, having.verdict])
     needs = without.needs or having.needs if verdict == "cannot tell" else ""
     return Finding(verdict, f"{without.found}; {having.found}", len(none) + len(much), needs)
 
