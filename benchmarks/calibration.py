@@ -9,19 +9,17 @@ off goes on.
 """
 
 import argparse
-import hashlib
 import math
 from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from benchmarks.calibration_settings import BETWEEN, CHANGES, FRESH, NULLS
-from benchmarks.simulated_curves import Setting, draw, truth
+from benchmarks.simulated_curves import Setting, draw, random_of, truth
 from benchmarks.todays_rules import LEAST_DROP, RULES
 from induction_bump.locate.change import find_change
 from induction_bump.locate.verdict import FOUND, judge
@@ -35,8 +33,7 @@ _CHUNK = 25
 
 def locate_one(name: str, number: int) -> list[dict[str, Any]]:
     """Draw a curve of a setting and locate it by every method: a row a method."""
-    seed = hashlib.sha256(f"{name}/{number}".encode()).digest()[:8]
-    random = np.random.default_rng(list(seed))
+    random = random_of(name, number)
     setting = FRESH[name](random) if name in FRESH else SETTINGS[name]
     curve = draw(setting, random)
     change = find_change(curve, direction=-1, random=random)

@@ -7,7 +7,6 @@ draws token losses of several kinds and searches them as `bump locate` searches 
 """
 
 import argparse
-import hashlib
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,7 +17,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from threadpoolctl import threadpool_limits
 
-from benchmarks.simulated_curves import Setting, times
+from benchmarks.simulated_curves import Setting, random_of, times
 from induction_bump.locate.curve import Array
 from induction_bump.locate.further import search_components, strongest
 
@@ -69,7 +68,7 @@ def found(job: tuple[str, int, int]) -> tuple[str, int, int]:
     tokens = times(Setting())
     alarms = 0
     for number in range(first, last):
-        random = np.random.default_rng(list(hashlib.sha256(f"{name}/{number}".encode()).digest()[:8]))
+        random = random_of(name, number)
         losses = KINDS[name](np.log(tokens.astype(np.float64)), random)
         searches = search_components(losses, np.arange(1, len(tokens) + 1), tokens, random)
         alarms += strongest("components_further", list(searches)) is not None

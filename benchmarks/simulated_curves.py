@@ -9,6 +9,7 @@ share the weights of each snapshot. Both forget in tokens: two snapshots a step 
 locating should find, or a drift.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -68,6 +69,11 @@ class Setting:
     def but(self, **values: object) -> "Setting":
         """The same with other values."""
         return replace(self, **values)  # pyright: ignore[reportArgumentType]
+
+
+def random_of(name: str, number: int) -> np.random.Generator:
+    """The generator of one draw of a setting or kind."""
+    return np.random.default_rng(list(hashlib.sha256(f"{name}/{number}".encode()).digest()[:8]))
 
 
 def times(setting: Setting) -> np.ndarray:
