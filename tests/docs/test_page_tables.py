@@ -1,0 +1,84 @@
+"""Tables of the documentation are those that the data beside them give."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import locating_tables
+from benchmarks.calibration import OURS, QUANTITIES
+from benchmarks.locating_tables import coverage, false_alarms, methods, real_trainings
+from benchmarks.page_tables import DOCS, PAGES, filled
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_holds_the_tables_that_its_data_give(page: str):
+    text = (DOCS / page).read_text()
+    assert text == filled(text, PAGES[page](DOCS)), "python -m benchmarks.page_tables --write"
+
+
+def block(name: str, table: str = "") -> str:
+    return f"<!-- table: {name} -->\n{table}<!-- end of table -->\n"
+
+
+def test_a_table_takes_the_place_of_what_stood_there_and_nothing_else():
+    page = f"before\n{block('a', '{}')}between\n{block('b', '{}')}after\n"
+    assert filled(page.format("", "| old |\n"), {"a": "| 1 |", "b": "| 2 |"}) == page.format("| 1 |\n", "| 2 |\n")
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("no table\n", "table a: must be in the page once"),
+        (block("a") + block("a"), "table a: must be in the page once"),
+        (block("a") + block("b"), "table b: not one of a"),
+        ("<!-- table: a -->\n<!-- table: b -->\n", "table a: <!-- table: b --> where"),
+    ],
+)
+def test_a_page_must_have_each_table_once_with_its_end(page: str, told: str):
+    with pytest.raises(ValueError, match=told):
+        filled(page, {"a": "| 1 |"})
+
+
+def drawn(setting: str, kind: str, method: str, curves: int, placed: float, share: float) -> dict[str, object]:
+    """A line of changes.csv in which all shares and errors are the same."""
+    line: dict[str, object] = {"setting": setting, "kind": kind, "method": method, "curves": curves, "placed": placed}
+    for quantity in QUANTITIES:
+        line |= {f"coverage_{quantity}": share, f"bias_{quantity}": share, f"error_{quantity}": share}
+    return line | {"undetermined": 1 - placed}
+
+
+def test_what_is_pooled_counts_each_curve_that_was_placed_once():
+    lines = [("one", 100, 1.0, 0.96), ("two", 300, 0.5, 0.90), ("none", 100, 0.0, np.nan)]
+    table = coverage(pd.DataFrame([drawn(name, "change", OURS, *line) for name, *line in lines]))
+    # 100 of 96 % and 150 of 90 %, of 500 drawn
+    assert "| **pooled** | 50 | **92** | **92** | **92** | **92** | **92** |  | 50 |" in table
+    assert table.endswith("The least entries are 90 % of the 15 above “pooled”.")
+
+
+def test_a_method_that_places_nothing_in_a_setting_is_judged_by_the_others():
+    method = "steepest step"
+    changes = pd.DataFrame([drawn("a", "change", method, 100, 1.0, 0.03), drawn("b", "change", method, 100, 0, np.nan)])
+    nulls = pd.DataFrame({"method": method, "curves": [100, 300], "alarms": [10, 0], "share": [0.1, 0.0]})
+    *_, row = methods(changes, nulls).splitlines()
+    assert row == f"| {method} | 50 | +3.0, 3.0 | +3.0, 3.0 | +3.0, 3.0 | 2.5 % | 10.0 % |"
+
+
+def test_false_alarms_are_those_of_locating_alone():
+    line = {"setting": "line", "curves": 40, "alarms": 1, "share": 0.025, "low": 0.0006, "high": 0.13}
+    line |= {"p_below_0.01": 0.05, "undetermined": 0.9}
+    nulls = pd.DataFrame([{"method": OURS, **line}, {"method": "threshold", **line, "alarms": 40}])
+    assert false_alarms(nulls).splitlines()[2:] == ["| line | 40 | 1 (2.5 %) | 0.1–13.0 % | 5.0 % | 90 % |"]
+
+
+def test_a_run_of_two_studies_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for study, runs in {"one": ["a", "b"], "two": ["b"]}.items():
+        pd.DataFrame({"cell": "s", "run_id": runs}).to_csv(tmp_path / f"{study}-times.csv", index=False)
+        counts = pd.DataFrame({"cell": "s", "event": ["icl", "icl_change"], "runs": len(runs)})
+        counts.assign(found=[1, 0], undetermined=[0, 1]).to_csv(tmp_path / f"{study}-cells.csv", index=False)
+    monkeypatch.setattr(locating_tables, "REAL", {"all": [("one", ["s"]), ("two", [])]})
+    assert real_trainings(tmp_path).splitlines()[-1] == "| all | 2 | 0 | 1 | 1 | 1 |"
+    monkeypatch.setattr(locating_tables, "REAL", {"all": [("one", ["s"]), ("two", ["s"])]})
+    with pytest.raises(ValueError, match="counted twice, or left out"):
+        real_trainings(tmp_path)
