@@ -35,7 +35,7 @@ else
 	$(PYTHON) -m venv .venv
 	cp constraints.txt .venv/constraints.txt
 endif
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .venv/constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .venv/constraints.txt -e '.[analysis]'
 	@touch $@
 
 .venv/ready-to-test: .venv/ready
