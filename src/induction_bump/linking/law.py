@@ -4,7 +4,8 @@ ln t = a + Σ_k b_k ln x_k + σ ε, ε standard normal: the exponents b_k are sl
 `locate/lognormal.py`, of which the time over the seeds of a cell is the case without x.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +53,9 @@ class PowerLaw:
 
     @property
     def sigma_interval(self) -> tuple[float, float]:
-        """90 % interval of `sigma` by profile likelihood."""
-        return self.fit.sigma_interval
+        """90 % interval of `sigma` by profile likelihood. Raises NoFitError where the profile comes to no result."""
+        with _no_result():
+            return self.fit.sigma_interval
 
     def predict(self, x: Mapping[str, float]) -> float:
         """Tokens to the bump at one setting."""
@@ -81,7 +83,7 @@ def fit_power_law(times: pd.DataFrame, x: Mapping[str, Array]) -> PowerLaw:
     on both sides, k the exponents and a.
 
     Raises NoFitError for a value that has no logarithm, fewer bounded runs than unknowns, x of which one does not vary
-    or follows from others, or brackets too wide to tell σ.
+    or follows from others, brackets too wide to tell σ, or a fit that comes to no result.
     """
     names = list(x)
     logs = np.array([_logarithm(name, x[name]) for name in names]).reshape(len(names), len(times)).T
@@ -96,10 +98,12 @@ def fit_power_law(times: pd.DataFrame, x: Mapping[str, Array]) -> PowerLaw:
         )
     if np.linalg.matrix_rank(design) < k or np.linalg.matrix_rank(design[closed]) < k:
         raise NoFitError(f"{', '.join(names)}: one does not vary, or follows from the others")
-    fit = LogNormal(brackets, design)
-    if fit.sigma is None:
-        raise NoFitError("the snapshots are too far apart to tell the spread about the law")
-    covariance = np.linalg.inv(fit.information)[:k, :k] * fit.correction**2
+    with _no_result():
+        fit = LogNormal(brackets, design)
+        sigma = fit.sigma
+        if sigma is None:
+            raise NoFitError("the snapshots are too far apart to tell the spread about the law")
+        covariance = np.linalg.inv(fit.information)[:k, :k] * fit.correction**2
     # back from centred logarithms: a = a' − Σ b_k · mean(ln x_k)
     back = np.eye(k)
     back[0, 1:] = -centre
@@ -109,7 +113,16 @@ def fit_power_law(times: pd.DataFrame, x: Mapping[str, Array]) -> PowerLaw:
     exponents = dict(zip(names, slopes[1:], strict=True))
     late, early = np.isinf(brackets.high), np.isinf(brackets.low)
     censored, before = int(late.sum()), int((early & ~late).sum())
-    return PowerLaw(slopes[0], exponents, fit.sigma, len(times), censored, before, covariance, fit)
+    return PowerLaw(slopes[0], exponents, sigma, len(times), censored, before, covariance, fit)
+
+
+@contextmanager
+def _no_result() -> Generator[None, None, None]:
+    """Let a fit that comes to no result be a NoFitError."""
+    try:
+        yield
+    except np.linalg.LinAlgError as error:
+        raise NoFitError(f"the fit came to no result ({error})") from error
 
 
 def _logarithm(name: str, values: Array) -> Array:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from induction_bump.locate.lognormal import Brackets, LogNormal
 
 LEAST_FOUND = 3
@@ -87,17 +89,24 @@ def fit_cell(cell: str, event: str, sightings: Sequence[Sighting]) -> Cell:
     above, below = 2 * found >= n, 2 * sum(s.low > 0 for s in sightings) >= n
     if not above and not below:
         return replace(counted, rule=f"{rule}: too few to bound the median")
-    fit = LogNormal(Brackets.of_tokens([s.low for s in sightings], [s.high for s in sightings]))
+    try:
+        fit = LogNormal(Brackets.of_tokens([s.low for s in sightings], [s.high for s in sightings]))
+        return _fitted(replace(counted, rule=rule), fit, above=above, below=below)
+    except np.linalg.LinAlgError as error:
+        return replace(counted, rule=f"{rule}: the fit came to no result ({error})")
+
+
+def _fitted(counted: Cell, fit: LogNormal, *, above: bool, below: bool) -> Cell:
     low, high = (math.exp(end) for end in fit.mean_interval)
     if not above:
-        return replace(counted, low=low, high=math.inf, rule=f"{rule}: with fewer than half, the median is open above")
+        open_above = f"{counted.rule}: with fewer than half, the median is open above"
+        return replace(counted, low=low, high=math.inf, rule=open_above)
     if not below:
-        return replace(counted, low=0.0, high=high, rule=f"{rule}: with more than half so early, it is open below")
+        open_below = f"{counted.rule}: with more than half so early, it is open below"
+        return replace(counted, low=0.0, high=high, rule=open_below)
     cv_low, cv_high = (_variation(sigma) for sigma in fit.sigma_interval)
     cv = None if fit.sigma is None else _variation(fit.sigma)
-    return replace(
-        counted, median=math.exp(fit.mean), low=low, high=high, cv=cv, cv_low=cv_low, cv_high=cv_high, rule=rule
-    )
+    return replace(counted, median=math.exp(fit.mean), low=low, high=high, cv=cv, cv_low=cv_low, cv_high=cv_high)
 
 
 def _rule(cell: Cell, bracketed: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from induction_bump.locate.curve import Array, Curve
+from induction_bump.locate.curve import Array, Curve, TooFewSnapshotsError
 from induction_bump.locate.drift import DriftSearch, fit_drift
 from induction_bump.locate.noise import Noise
 from induction_bump.locate.placing import PARAMETERS, Place, Placing
@@ -21,10 +21,6 @@ LEVEL = 0.01
 LEAST_SNAPSHOTS = 12
 DRAWS = 199
 ABRUPT = math.log(3)
-
-
-class TooFewSnapshotsError(ValueError):
-    """A curve of too few snapshots to find a change in."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,8 @@ def find_change(
     direction: −1 for one that falls, +1 for one that rises; least_final: the least value at the last snapshot of which
     a share is told (never one where it is None); draws: how many curves the test draws; p is no less than
     1/(draws + 1).
-    Raises TooFewSnapshotsError for a curve of fewer than LEAST_SNAPSHOTS snapshots.
+    Raises TooFewSnapshotsError for a curve of fewer than LEAST_SNAPSHOTS snapshots, LinAlgError where a fit comes to
+    no result.
     """
     if len(curve) < LEAST_SNAPSHOTS:
         raise TooFewSnapshotsError(f"{len(curve)} snapshots; {LEAST_SNAPSHOTS} are the least")

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from induction_bump.locate.change import DRAWS, TooFewSnapshotsError, find_change
-from induction_bump.locate.curve import Curve, noise_of_stderrs
+from induction_bump.locate.change import DRAWS, find_change
+from induction_bump.locate.curve import Curve, TooFewSnapshotsError, noise_of_stderrs
 from induction_bump.locate.further import find_further
 from induction_bump.locate.loss_bump import LEAST_HEIGHT, LEVEL, find_loss_bump
-from induction_bump.locate.outcome import LocatedChange, judged, moment_of, random_of
+from induction_bump.locate.outcome import LocatedChange, judged, moment_of, random_of, unsolved
 from induction_bump.locate.quantities import Quantity, copy_advantage, icl, prefix_matching
 from induction_bump.locate.reading import NotApplicableError, Reading, finite
 from induction_bump.records.directory import RunDirectory
@@ -41,8 +41,10 @@ def find_changes(run: RunDirectory) -> list[LocatedChange]:
 def _change(reading: Reading, event: str, quantity_of: Callable[[Reading], Quantity]) -> LocatedChange:
     if reading.scalars.empty:
         return LocatedChange(event, "", "not_applicable", "no snapshot yet")
+    name = ""
     try:
         quantity = quantity_of(reading)
+        name = quantity.name
         change = find_change(
             quantity.curve,
             direction=quantity.direction,
@@ -51,6 +53,8 @@ def _change(reading: Reading, event: str, quantity_of: Callable[[Reading], Quant
         )
     except (NotApplicableError, TooFewSnapshotsError) as reason:
         return LocatedChange(event, "", "not_applicable", str(reason))
+    except np.linalg.LinAlgError as error:
+        return unsolved(event, name, error)
     return judged(event, quantity, change)
 
 
@@ -64,8 +68,10 @@ def _loss_bump(reading: Reading) -> LocatedChange:
         probe = noise_of_stderrs(rows["stderr"].to_numpy(np.float64))
         curve = Curve(rows["step"].to_numpy(np.int64), tokens, values, probe).part(_steady(reading, tokens))
         bump = find_loss_bump(curve, draws=DRAWS, random=random_of(reading.info.run_id, LOSS_BUMP))
-    except (NotApplicableError, ValueError) as reason:
+    except (NotApplicableError, TooFewSnapshotsError) as reason:
         return LocatedChange(LOSS_BUMP, "loss", "not_applicable", str(reason))
+    except np.linalg.LinAlgError as error:
+        return unsolved(LOSS_BUMP, "loss", error)
     bounds = " to ".join(f"{bump.height + z * bump.stderr:.3f}" for z in (-1.645, 1.645))
     rule = (
         f"held-out loss lies {bounds} nats above the convex curve below it (at least {LEAST_HEIGHT:g} for a bump), "

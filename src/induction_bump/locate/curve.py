@@ -43,6 +43,14 @@ class ProbeNoise:
         return (self.components**2).sum(1) + self.independent
 
 
+class TooFewSnapshotsError(ValueError):
+    """A curve of too few snapshots to say anything of."""
+
+
+class TooFewDocumentsError(ValueError):
+    """Examples of too few documents for a standard error."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """S values of one quantity of one run."""
@@ -83,11 +91,11 @@ def noise_of_examples(values: Array, documents: npt.NDArray[np.integer]) -> Prob
     diagonal and the mean correlation of neighbours: the raw matrix has rank C − 1, about S, and cannot be inverted to
     any use.
 
-    Raises ValueError for examples of fewer than two documents.
+    Raises TooFewDocumentsError for examples of fewer than two documents.
     """
     labels, place = np.unique(documents, return_inverse=True)
     if len(labels) < 2:
-        raise ValueError(f"a standard error needs at least two documents, not {len(labels)}")
+        raise TooFewDocumentsError(f"a standard error needs at least two documents, not {len(labels)}")
     residuals = values - values.mean(1, keepdims=True)
     sums = np.zeros((len(labels), len(values)))
     np.add.at(sums, place, residuals.T)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from induction_bump.locate.change import DRAWS, LEAST_SNAPSHOTS, LEVEL, find_change
 from induction_bump.locate.curve import Array, Curve, ProbeNoise, noise_of_stderrs
 from induction_bump.locate.drift import DriftSearch, polynomial
-from induction_bump.locate.outcome import LocatedChange, judged, random_of
+from induction_bump.locate.outcome import LocatedChange, judged, random_of, unsolved
 from induction_bump.locate.quantities import Quantity, icl
 from induction_bump.locate.ramp import RampSearch, coarse_ramps
 from induction_bump.locate.reading import NotApplicableError, Reading, scores_of
@@ -53,12 +53,14 @@ def find_further(reading: Reading, main: LocatedChange) -> list[LocatedChange]:
 
 
 def strongest(event: str, searches: list[LocatedChange]) -> LocatedChange | None:
-    """The largest of the changes that searches of one kind found, if any did."""
+    """The largest of the changes that searches of one kind found; if none did, one that came to no result."""
     # the p of a component is of all components of its stretch
     tests = -(-len(searches) // COMPONENTS) if event == "components_further" else len(searches)
     places = [s for s in searches if s.found and s.change and s.change.p <= LEVEL / tests]
     if not places:
-        return None
+        return next(
+            (replace(s, event=event, rule=f"{s.quantity}: {s.rule}") for s in searches if s.change is None), None
+        )
     best = max(places, key=lambda s: s.change.place.drop.value if s.change and s.change.place else 0.0)
     others = f"; {len(places) - 1} weaker" if len(places) > 1 else ""
     return replace(best, event=event, rule=f"{best.quantity}: {best.rule}; of {len(searches)} searches{others}")
@@ -76,16 +78,26 @@ def _search(reading: Reading, quantity: Quantity, main: LocatedChange) -> Iterat
         within = replace(quantity, curve=quantity.curve.part(part))
         if np.ptp(within.curve.values):
             random = random_of(reading.info.run_id, f"{quantity.name}/{quantity.direction}/{i}")
-            change = find_change(within.curve, direction=quantity.direction, random=random)
-            if change.p <= LEVEL:  # of many searches: more draws, for a smaller p
-                change = find_change(within.curve, direction=quantity.direction, random=random, draws=_CONFIRMING)
-            yield judged("", within, change)
+            yield _searched(within, random)
+
+
+def _searched(quantity: Quantity, random: np.random.Generator) -> LocatedChange:
+    try:
+        change = find_change(quantity.curve, direction=quantity.direction, random=random)
+        if change.p <= LEVEL:  # of many searches: more draws, for a smaller p
+            change = find_change(quantity.curve, direction=quantity.direction, random=random, draws=_CONFIRMING)
+    except np.linalg.LinAlgError as error:
+        return unsolved("", quantity.name, error)
+    return judged("", quantity, change)
 
 
 def _icl(reading: Reading, main: LocatedChange) -> Iterator[LocatedChange]:
     try:
         quantity = icl(reading)
     except NotApplicableError:
+        return
+    except np.linalg.LinAlgError as error:
+        yield unsolved("", "icl_window_score", error)
         return
     if main.found:
         yield from _search(reading, quantity, main)
@@ -124,7 +136,10 @@ def _components(reading: Reading, main: LocatedChange) -> Iterator[LocatedChange
         if keep.sum() < LEAST_SNAPSHOTS:
             continue
         random = random_of(reading.info.run_id, f"components/{i}")
-        yield from search_components(scores.values[keep], steps[keep], scores.tokens[keep], random)
+        try:
+            yield from search_components(scores.values[keep], steps[keep], scores.tokens[keep], random)
+        except np.linalg.LinAlgError as error:
+            yield unsolved("", "principal components", error)
 
 
 def search_components(

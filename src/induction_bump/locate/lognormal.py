@@ -66,6 +66,8 @@ class LogNormal:
     the runs that are bounded on both sides, because the others say little of σ. Intervals are 90 %, by profile
     likelihood; that of the mean has the cut-off m · ln(1 + t²/(m − 1)), t being Student's with m − 1 degrees of
     freedom: were the times known exactly, it would be the t interval.
+
+    All of it raises LinAlgError where a search comes to no result.
     """
 
     def __init__(self, brackets: Brackets, design: Array | None = None) -> None:
@@ -227,12 +229,15 @@ def ln_between(low: Array, high: Array) -> Array:
 
 def _edge(above: Callable[[float], float], inside: float, reach: float, sign: int) -> float:
     """Where a function that is positive at `inside` falls to 0 above (1) or below (−1); infinite beyond the reach."""
-    from scipy.optimize import root_scalar
+    from scipy import optimize
 
     near, far = 0.0, min(1e-3, reach)
     while above(inside + sign * far) > 0:
         if far >= reach:
             return sign * math.inf
         near, far = far, min(2 * far, reach)
-    found = root_scalar(lambda away: above(inside + sign * away), bracket=(near, far), xtol=1e-7)
+    try:
+        found = optimize.root_scalar(lambda away: above(inside + sign * away), bracket=(near, far), xtol=1e-7)
+    except (ValueError, RuntimeError) as error:
+        raise np.linalg.LinAlgError("the search for the end of an interval does not end") from error
     return inside + sign * float(found.root)

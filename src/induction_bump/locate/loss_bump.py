@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from induction_bump.locate.curve import Array, Curve
+from induction_bump.locate.curve import Array, Curve, TooFewSnapshotsError
 from induction_bump.locate.noise import Noise
 
 LEVEL = 0.01
@@ -21,6 +21,8 @@ LEAST_HEIGHT = 0.1
 """Nats. A loss can be a little concave over a long stretch, as where one layer slowly learns what its context holds; a
 bump is more than that."""
 LEAST_SNAPSHOTS = 8
+_LEAST_JITTER = 1e-6
+"""Of the largest standard error."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,14 @@ class LossBump:
 
 
 def find_loss_bump(curve: Curve, *, draws: int, random: np.random.Generator) -> LossBump:
-    """Hold a curve of S losses against the best convex one. Raises ValueError for fewer than LEAST_SNAPSHOTS."""
+    """Hold a curve of S losses against the best convex one.
+
+    Raises TooFewSnapshotsError for fewer than LEAST_SNAPSHOTS, LinAlgError where a fit comes to no result.
+    """
     if len(curve) < LEAST_SNAPSHOTS:
-        raise ValueError(f"{len(curve)} snapshots at a constant learning rate; {LEAST_SNAPSHOTS} are the least")
+        raise TooFewSnapshotsError(
+            f"{len(curve)} snapshots at a constant learning rate; {LEAST_SNAPSHOTS} are the least"
+        )
     tokens = curve.tokens.astype(np.float64)
     place = (tokens - tokens[0]) / np.ptp(tokens)
     noise = _noise_about_any_shape(curve, place)
@@ -86,8 +93,9 @@ def _noise_about_any_shape(curve: Curve, place: Array) -> Noise:
     between = curve.values[1:-1] - (1 - weight) * curve.values[:-2] - weight * curve.values[2:]
     # of independent jitter this has the variance of the jitter times what it is divided by
     scaled = between / np.sqrt(1 + weight**2 + (1 - weight) ** 2)
-    jitter = max(1.4826 * float(np.median(np.abs(scaled))), 1e-9)
     common = np.sqrt(curve.probe.variance)
+    # less beside the common error would be lost to rounding, and the covariance with it
+    jitter = max(1.4826 * float(np.median(np.abs(scaled))), _LEAST_JITTER * float(common.max()), 1e-9)
     covariance = np.outer(common, common) + jitter**2 * np.eye(len(curve))
     return Noise(
         covariances=covariance[None],
@@ -112,10 +120,16 @@ class ConvexFit:
         self._whitened = whitening @ self._design
 
     def fit(self, values: Array) -> tuple[Array, float]:
-        """The convex curve (S) that is next to the values, and the whitened sum of squares between them."""
-        from scipy.optimize import nnls
+        """The convex curve (S) that is next to the values, and the whitened sum of squares between them.
 
-        coefficients, left = nnls(self._whitened, self._whitening @ values, maxiter=100 * len(values))
+        Raises LinAlgError where the search for it does not end.
+        """
+        from scipy import optimize
+
+        try:
+            coefficients, left = optimize.nnls(self._whitened, self._whitening @ values, maxiter=100 * len(values))
+        except RuntimeError as error:
+            raise np.linalg.LinAlgError("the search for the nearest convex curve does not end") from error
         return self._design @ coefficients, float(left) ** 2
 
 

@@ -21,9 +21,9 @@ class LocatedChange:
     """A key of `changes.CHANGES`, `loss_bump`, or one of `further.FURTHER`."""
     quantity: str
     verdict: str
-    """One of `verdict.Verdict`; of the loss bump `found` or `not_found`."""
+    """One of `verdict.Verdict`; of the loss bump `found` or `not_found` in place of the first three."""
     rule: str
-    """The rule with the numbers that were used; for `not_applicable` the reason."""
+    """The rule with the numbers that were used; the reason where none could be applied."""
     change: Change | None = None
     bump: LossBump | None = None
     low: Moment | None = None
@@ -44,6 +44,11 @@ def judged(event: str, quantity: Quantity, change: Change) -> LocatedChange:
     if change.place and verdict in FOUND:
         low, high = _around(quantity.curve, change.place.onset.value, change.place.end.value)
     return LocatedChange(event, quantity.name, verdict, rule, change, low=low, high=high)
+
+
+def unsolved(event: str, quantity: str, error: np.linalg.LinAlgError) -> LocatedChange:
+    """A change of which nothing is known, because a fit came to no result."""
+    return LocatedChange(event, quantity, "undetermined", f"undetermined: a fit came to no result ({error})")
 
 
 def _around(curve: Curve, onset: float, end: float) -> tuple[Moment, Moment]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from induction_bump.locate.curve import Curve, ProbeNoise, noise_of_examples, noise_of_stderrs
+from induction_bump.locate.curve import Curve, ProbeNoise, TooFewDocumentsError, noise_of_examples, noise_of_stderrs
 from induction_bump.locate.heads import counted_heads, head_name, head_scores
 from induction_bump.locate.reading import NotApplicableError, Reading, finite
 
@@ -45,7 +45,7 @@ def icl(reading: Reading) -> Quantity:
     scores, steps = reading.icl_scores
     try:
         probe = noise_of_examples(scores.values, scores.documents)
-    except ValueError as error:
+    except TooFewDocumentsError as error:
         raise NotApplicableError(str(error)) from None
     curve = _after_warmup(Curve(steps, scores.tokens, scores.values.mean(1), probe), reading)
     return Quantity("icl_window_score", " nats", curve, -1, reading.options.change_drop, LEAST_FINAL)

@@ -13,7 +13,7 @@ Verdict = Literal["abrupt", "gradual", "none", "undetermined", "not_applicable"]
 | `abrupt` | ln(end/onset) is at most ln 3 |
 | `gradual` | it is more |
 | `none` | – no ramp so steep and so large can be there |
-| `undetermined` | – the records are compatible with more than one of these |
+| `undetermined` | – the records are compatible with more than one of these, or a fit came to no result |
 | `not_applicable` | – the run holds no such quantity, or too few snapshots of it |
 
 All bounds are those of 90 % intervals.

@@ -73,7 +73,8 @@ def the_loss_has_a_bump(study: Evidence) -> Finding | None:
     """In each plain run with the ICL event after its first snapshot the held-out loss is not convex beyond noise; the
     least favourable cell counts.
     """
-    bumps = {r: row["found"] for r, row in study.event("loss_bump").items() if row["verdict"] != "not_applicable"}
+    told = ("found", "not_found")
+    bumps = {r: row["found"] for r, row in study.event("loss_bump").items() if row["verdict"] in told}
 
     def cell(runs: list[str], level: float) -> Finding | None:
         return share_of_runs([bool(bumps[r]) for r in runs], "have a bump in the loss", level=level)

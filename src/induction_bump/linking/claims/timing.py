@@ -133,9 +133,9 @@ def spread_over_seeds(study: Evidence) -> Finding | None:
     times = study.times().loc[study.cells.runs(name)].query("state != 'undefined'")
     try:
         law = fit_power_law(times, {})
+        low, high = law.sigma_interval
     except NoFitError:
         return None
-    low, high = law.sigma_interval
     tokens = times["estimate"].dropna()
     extremes = f"{tokens.max() / tokens.min():.2f}{_of_those(len(tokens), law.n)}"
     spread = f"{number(law.sigma, '.1%')} [{number(low, '.1%')}, {number(high, '.1%')}]"
