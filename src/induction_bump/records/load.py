@@ -27,7 +27,7 @@ def load(path: Path | str) -> "Records":
 
 
 class Records:
-    """One DataFrame a table (design.md, Tables), over one run or all runs of a study."""
+    """One DataFrame a table (docs/reading-records.md#the-tables), over one run or all runs of a study."""
 
     def __init__(self, path: Path, directories: list[RunDirectory]) -> None:
         self.path = path
