@@ -1,8 +1,8 @@
 """Taking an interrupted run up again, so that its records become those of one uninterrupted run.
 
 Exact means bit for bit on the same kind of machine, with the same versions and threads, in as many processes, and no
-more than two of them (docs/running.md#what-exact-means). Otherwise the data are the same and the numbers nearly so, and it
-is said what differs.
+more than two of them (docs/running.md#what-exact-means). Otherwise the data are the same and the numbers nearly so, and
+it is said what differs.
 """
 
 import logging
