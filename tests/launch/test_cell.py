@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -163,23 +165,65 @@ def test_a_note_is_the_outcome_of_a_worker_that_could_not_write(
     assert (outcome.status, outcome.message) == ("failed", "disk full: cannot write config.yaml")
 
 
-def test_private_directories_of_killed_launchers_go_and_those_in_use_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    long_ago = time.time() - 3600
-    for name in ("bump-abandoned", "bump-new", "another"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "stop").touch()
-    for name in ("bump-abandoned", "another"):
-        os.utime(tmp_path / name, (long_ago, long_ago))
-    with cell.private_directory() as mine:
-        os.utime(mine, (long_ago, long_ago))
-        with cell.private_directory() as second:
-            left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"bump-new", "another", mine.name, second.name}
-    assert {path.name for path in tmp_path.iterdir()} == {"bump-new", "another"}
+START_AND_DIE = """
+import os, sys, tempfile
+from induction_bump.launch import cell
+os.access, tempfile.tempdir = lambda *_: False, sys.argv[1]
+with cell.private_directory() as private:
+    (private / "stop").touch()
+    os.kill(os.getpid(), 9)
+"""
+
+
+class TestPrivateDirectories:
+    """A launch removes its own, those of launches that were killed, and nothing else."""
+
+    @pytest.fixture(autouse=True)
+    def shared(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Where all users of a machine have such things, full of what is long since left alone."""
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        return tmp_path
+
+    @pytest.mark.processes
+    def test_that_of_a_killed_launch_goes_at_once_and_those_in_use_stay(self, shared: Path) -> None:
+        subprocess.run([sys.executable, "-c", START_AND_DIE, str(shared)], check=False, timeout=60)
+        [abandoned] = shared.iterdir()
+        with cell.private_directory() as mine, cell.private_directory() as second:
+            assert set(shared.iterdir()) == {mine, second}
+            assert abandoned not in (mine, second)
+        assert list(shared.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["bump-results", "induction-bump-{uid}-thesis", "induction-bump-{uid}"])
+    def test_a_directory_of_somebody_else_that_is_named_like_one_stays(self, shared: Path, name: str) -> None:
+        directory = shared / name.format(uid=os.getuid())
+        directory.mkdir()
+        (directory / "thesis.csv").write_text("three years", encoding="utf-8")
+        for path in (directory / "thesis.csv", directory):
+            os.utime(path, (0, 0))
+        with cell.private_directory():
+            pass
+        assert (directory / "thesis.csv").read_text(encoding="utf-8") == "three years"
+
+    def test_what_a_link_with_such_a_name_leads_to_stays(self, shared: Path) -> None:
+        with cell.private_directory() as private:
+            (shared / "elsewhere").mkdir()
+            copied = shared / "elsewhere" / private.name
+            shutil.copytree(private, copied)
+        private.symlink_to(copied)
+        with cell.private_directory():
+            pass
+        assert private.is_symlink()
+        assert list(copied.iterdir())
+
+    def test_that_of_another_user_stays(self, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with cell.private_directory() as private:
+            another = shared / private.name.replace(f"-{os.getuid()}-", "-4321-")
+            shutil.copytree(private, another)
+        monkeypatch.setattr(os, "getuid", lambda: 4321)
+        with cell.private_directory():
+            pass
+        assert another.is_dir()
 
 
 class TestOnlineTracking:

@@ -4,8 +4,8 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
-import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -26,8 +26,8 @@ from induction_bump.training.options import RunConfig
 
 Say = Callable[[str], object]
 
-_PRIVATE = "bump-"
-_ABANDONED_SECONDS = 60.0
+_MARKER = ".private-to-a-launch"
+"""File in a directory that `private_directory` made; what has none is somebody else's, whatever its name."""
 _TO_END_SECONDS = 5.0
 """What the workers of a launcher that has gone need at most, unless the machine is very busy."""
 
@@ -184,33 +184,46 @@ def _in_workers(job: Job, config: RunConfig, environment: Mapping[str, str], own
 def private_directory() -> Generator[Path, None, None]:
     """A directory for a launcher and what it starts, removed at the end; those of killed launchers go too."""
     # An in-memory file system where there is one: a full disk must not keep workers from saying so.
-    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
-    _remove_abandoned(Path(shared))
-    with tempfile.TemporaryDirectory(prefix=_PRIVATE, dir=shared) as private:
-        held = os.open(private, os.O_RDONLY)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX)  # ends with this process, however it ends
-            yield Path(private)
-        finally:
-            os.close(held)
+    shared = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())
+    _remove_abandoned(shared)
+    private = Path(tempfile.mkdtemp(prefix=_private_prefix(), dir=shared))
+    held = os.open(private, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)  # ends with this process, however it ends
+        (private / _MARKER).touch(exist_ok=False)  # only now: what is marked and not held is abandoned
+        yield private
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+        os.close(held)
+
+
+def _private_prefix() -> str:
+    return f"induction-bump-{os.getuid()}-"
 
 
 def _remove_abandoned(shared: Path) -> None:
-    """Remove private directories that no process holds any more."""
-    for directory in shared.glob(f"{_PRIVATE}*"):
+    """Remove private directories that no process holds any more, and nothing that is only named like one."""
+    for directory in shared.glob(f"{_private_prefix()}*"):
         try:
-            if time.time() - directory.stat().st_mtime < _ABANDONED_SECONDS:
-                continue  # it may not have been taken hold of yet
-            held = os.open(directory, os.O_RDONLY)
-        except OSError:  # gone, or another user's
+            held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # gone, another user's, or no directory
             continue
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(directory, ignore_errors=True)
+            if os.fstat(held).st_uid == os.getuid() and _is_marked(held):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(directory, ignore_errors=True)
         except BlockingIOError:
             pass
         finally:
             os.close(held)
+
+
+def _is_marked(directory: int) -> bool:
+    """Whether an open directory holds the file that `private_directory` makes there."""
+    try:
+        return stat.S_ISREG(os.stat(_MARKER, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _attempt(job: Job) -> tuple[str, str, int] | None:
