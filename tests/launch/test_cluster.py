@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from induction_bump.cli.main import main
 from induction_bump.config.compose import compose
+from induction_bump.data.building import locked
 from induction_bump.launch import cell, stop
 from induction_bump.launch.cluster import Cluster
 from induction_bump.launch.ledger import Ledger
@@ -212,18 +214,49 @@ exit 1
         assert left <= {"asked", "cache", "runs"}
         assert not list(tmp_path.glob("runs/*"))
 
-    def test_what_it_takes_goes_on_where_it_refuses_the_rest(self, tmp_path: Path) -> None:
-        self.refuse(tmp_path, but_first=1)
+    def submit(self, tmp_path: Path, *devices: str) -> tuple[Path, dict[int, Any], list[Any]]:
+        """Submit a cell for each kind of devices; the directory of the jobs, what was refused, and what was not."""
         cluster = Cluster()
         cluster.setup(hydra_context=SimpleNamespace(), task_function=Task({}, []), config=SimpleNamespace())  # type: ignore[arg-type]
-        configs = [compose([f"paths.runs={tmp_path}/runs", *each]) for each in (["devices=cpu"], ["devices=two_cpu"])]
+        configs = [compose([f"paths.runs={tmp_path}/runs", f"devices={each}"]) for each in devices]
         cluster.prepare([Cell.of([], config, cell.plan(config)) for config in configs])
         jobs, submitted = tmp_path / "jobs", list[Any]()
-        jobs.mkdir()
-        refused = cluster._submit([[], []], Ledger(tmp_path), jobs, submitted)
+        jobs.mkdir(exist_ok=True)
+        return jobs, cluster._submit([[] for _ in devices], Ledger(tmp_path), jobs, submitted), submitted
+
+    def test_what_it_takes_goes_on_where_it_refuses_the_rest(self, tmp_path: Path) -> None:
+        self.refuse(tmp_path, but_first=1)
+        jobs, refused, submitted = self.submit(tmp_path, "cpu", "two_cpu")
         assert [(each.number, each.job.job_id) for each in submitted] == [(0, "70")]
         assert {number: outcome.status for number, outcome in refused.items()} == {1: "refused"}
         assert [path.name for path in jobs.rglob("*.pkl")] == ["70_submitted.pkl"]
+
+    def test_what_somebody_else_puts_there_meanwhile_is_left_where_it_refuses(self, tmp_path: Path) -> None:
+        self.refuse(tmp_path)
+        asked = tmp_path / "sbatch"
+        asked.write_text(
+            asked.read_text(encoding="utf-8").replace("#!/bin/sh", f"#!/bin/sh\necho mine > {tmp_path}/jobs/note.txt"),
+            encoding="utf-8",
+        )
+        jobs, refused, _ = self.submit(tmp_path, "cpu")
+        assert refused
+        assert [path.name for path in jobs.iterdir() if path.is_file()] == ["note.txt"]
+
+    def test_sweeps_of_a_study_submit_one_after_the_other(self, tmp_path: Path) -> None:
+        """Or one that is refused would clear away what the other has prepared."""
+        self.refuse(tmp_path)
+        self.submit(tmp_path, "cpu")  # once, so that everything is imported
+        (tmp_path / "asked").unlink()
+        with ThreadPoolExecutor() as threads:
+            with locked(tmp_path / "jobs/submitting.lock"):
+                later = threads.submit(self.submit, tmp_path, "cpu")
+                with pytest.raises(TimeoutError):
+                    later.result(timeout=1)
+                prepared = tmp_path / "jobs/another.pkl"
+                prepared.touch()
+                assert not (tmp_path / "asked").exists()
+            assert later.result(timeout=60)[1]
+        assert prepared.exists()
 
     @pytest.mark.parametrize("wrong", ["max_num_timeout=-1", "max_num_timeout=often", "signal_delay_s=1.5"])
     def test_a_wrong_number_is_refused_in_one_line(

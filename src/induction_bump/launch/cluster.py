@@ -43,6 +43,10 @@ _SHARE_TO_STOP = 0.75
 _SHARED = ("timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node", "name", "stderr_to_stdout")
 """Parameters that submitit knows for every kind of cluster; the others are SLURM's."""
 
+_SUBMITTING = "submitting.lock"
+_PREPARED = ("*.pkl", ".submission_file_*.sh")
+"""Names of the files that submitit writes before it asks the cluster."""
+
 
 @dataclass(frozen=True)
 class _Submitted:
@@ -154,7 +158,6 @@ class Cluster(Prepared):
             alike[self._needs(cell)].append(number)
         refused: dict[int, Outcome] = {}
         for needs, numbers in alike.items():
-            there = set(jobs.iterdir())
             run = SubmittedCell(
                 self.task,
                 numbers,
@@ -169,15 +172,13 @@ class Cluster(Prepared):
             ]
             try:
                 # submitit writes to stderr what it raises, too
-                with _held_back_from_jobs(), redirect_stderr(io.StringIO()):
+                with _nothing_left_of_a_refusal(jobs), _held_back_from_jobs(), redirect_stderr(io.StringIO()):
                     found = self._executor(jobs, dict(needs)).map_array(run, *zip(*arguments, strict=True))
             except FailedJobError as error:
                 message = f"hydra/launcher={_LAUNCHERS[self.cluster]}: {_reason(error)}"
                 for number in numbers:
                     job = self.cells[number].job
                     refused[number] = Outcome(job.run_id, job.path, "refused", message)
-                for prepared in filter(Path.is_file, set(jobs.iterdir()) - there):
-                    prepared.unlink()
             else:
                 submitted += [_Submitted(number, job) for number, job in zip(numbers, found, strict=True)]
         return refused
@@ -248,6 +249,26 @@ def _reason(error: Exception) -> str:
     """What sbatch said last, which is why; lines before it may be of plugins."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
+
+
+@contextmanager
+def _nothing_left_of_a_refusal(jobs: Path) -> Generator[None, None, None]:
+    """Remove what submitit has prepared in `jobs` where the cluster then refuses it.
+
+    Sweeps of a study share the directory, so they submit one after the other: what is new is this one's.
+    """
+    from submitit.core.utils import FailedJobError
+
+    from induction_bump.data.building import locked
+
+    with locked(jobs / _SUBMITTING):
+        there = set(jobs.iterdir())
+        try:
+            yield
+        except FailedJobError:
+            for prepared in {file for name in _PREPARED for file in jobs.glob(name)} - there:
+                prepared.unlink()
+            raise
 
 
 @contextmanager
