@@ -15,6 +15,7 @@ import yaml
 from induction_bump.locate.options import LocateOptions
 from induction_bump.model.options import ModelOptions
 from induction_bump.records import files
+from induction_bump.records.checkpoints import checkpoints, write_checkpoint
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.frames import rows
 from induction_bump.records.schema import PROBES, TABLES, RecordsError
@@ -55,6 +56,21 @@ def test_snapshots_are_ordered_as_numbers_also_beyond_eight_digits(going: RunDir
     going.write_snapshot(123_456_789, snapshot_tables(going, 123_456_789))
     going.write_snapshot(99_999_999, snapshot_tables(going, 99_999_999))
     assert [s.step for s in going.snapshots()][-2:] == [99_999_999, 123_456_789]
+
+
+@pytest.mark.parametrize("name", ["00000640.before", "00000640 (copy)", "7", "2024-06-01", "0000064²"])
+def test_what_somebody_put_beside_snapshots_or_checkpoints_is_none_and_stays(going: RunDirectory, name: str):
+    write_checkpoint(going.path, 0, lambda path: str(path.write_text("state")))
+    aside = [going.path / place / name for place in ("snapshots", "checkpoints")]
+    for directory in aside:
+        directory.mkdir()
+    before = [s.step for s in going.snapshots()]
+    going.rewind(before[1])
+    assert [s.step for s in going.snapshots()] == before[:2]
+    for step in (1, 2, 3):
+        write_checkpoint(going.path, step, lambda path: str(path.write_text("state")))
+    assert [checkpoint.step for checkpoint in checkpoints(going.path)] == [2, 3]
+    assert all(directory.is_dir() for directory in aside)
 
 
 def test_a_table_of_a_run_that_is_going_is_what_its_snapshots_hold(going: RunDirectory):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from induction_bump.records.files import directory_that_appears_whole, made, remove_whole
+from induction_bump.records.files import directory_that_appears_whole, made, name_of, numbered, remove_whole
 
 KEPT = 2
 """The one before the last is what a damaged last one is replaced by."""
@@ -49,8 +49,7 @@ class Checkpoint:
 
 def checkpoints(run: Path) -> list[Checkpoint]:
     """What lies in a run's directory, damaged or not, in order of steps."""
-    found = (run / "checkpoints").glob("[0-9]*")
-    return sorted((Checkpoint(int(path.name), path) for path in found), key=lambda each: each.step)
+    return [Checkpoint(step, path) for step, path in numbered(run / "checkpoints")]
 
 
 def newest_intact(run: Path) -> Checkpoint | None:
@@ -73,8 +72,8 @@ def write_checkpoint(run: Path, step: int, write: Callable[[Path], str]) -> None
     itself. A checkpoint of that step that is there already stays.
     """
     directory = made(run / "checkpoints")
-    if not (directory / f"{step:08d}").exists():
-        with directory_that_appears_whole(directory / f"{step:08d}") as aside:
+    if not (directory / name_of(step)).exists():
+        with directory_that_appears_whole(directory / name_of(step)) as aside:
             digest = write(aside / _STATE)
             (aside / _CHECKSUM).write_text(f"{digest}  {_STATE}\n", encoding="ascii")
     for old in checkpoints(run)[:-KEPT]:

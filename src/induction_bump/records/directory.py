@@ -18,6 +18,8 @@ from induction_bump.records.checkpoints import remove_checkpoints_after
 from induction_bump.records.files import (
     directory_that_appears_whole,
     made,
+    name_of,
+    numbered,
     remove_leftovers,
     remove_whole,
     replace_atomically,
@@ -131,8 +133,7 @@ class RunDirectory:
     def snapshots(self) -> list[Snapshot]:
         """Committed snapshots in order of steps."""
         per_step = self.info.tokens_per_step
-        names = (self.path / "snapshots").glob("[0-9]*")
-        return [Snapshot(int(p.name), int(p.name) * per_step, p) for p in sorted(names, key=lambda p: int(p.name))]
+        return [Snapshot(step, step * per_step, path) for step, path in numbered(self.path / "snapshots")]
 
     def table(
         self,
@@ -236,7 +237,7 @@ class RunDirectory:
     ) -> None:
         """Commit a snapshot: one Parquet file a table, and weights.safetensors where `write_weights` is given."""
         info = self.info
-        with directory_that_appears_whole(made(self.path / "snapshots") / f"{step:08d}") as aside:
+        with directory_that_appears_whole(made(self.path / "snapshots") / name_of(step)) as aside:
             for name, table in tables.items():
                 self._write_table(name, table, aside / f"{name}.parquet", info, _OF_A_SNAPSHOT)
             if write_weights:

@@ -93,3 +93,15 @@ def remove_leftovers(directory: Path) -> None:
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
+
+
+def numbered(directory: Path) -> list[tuple[int, Path]]:
+    """What is named after a step in `directory`, in order of steps; a copy that somebody put aside there is not."""
+    there = directory.iterdir() if directory.is_dir() else ()
+    found = ((int(entry.name), entry) for entry in there if entry.name.isascii() and entry.name.isdecimal())
+    return sorted((step, entry) for step, entry in found if entry.name == name_of(step))
+
+
+def name_of(step: int) -> str:
+    """The name of the directory that belongs to a step."""
+    return f"{step:08d}"
