@@ -1,6 +1,7 @@
 """No worker outlives its launcher, however that one ends; a stop is passed on."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,8 +136,20 @@ def test_one_device_is_a_child_and_several_are_torchruns() -> None:
     assert "torch.distributed.run" in command(2)
 
 
+CLOCK_STEPS = """
+import sys, threading, psutil
+sys.platform = sys.argv[2]
+if hasattr(psutil, "_pslinux"):
+    psutil._pslinux.boot_time = lambda: 1.0
+from induction_bump.launch.watch import Watched, end_with
+end_with(Watched.parse(sys.argv[1]), every_seconds=0.01)
+threading.Event().wait(0.3)
+print("still here")
+"""
+
+
 class TestWatched:
-    """A process is known by its pid and the time at which it started."""
+    """A process is known by its pid and when it started, by whatever clock."""
 
     def test_this_process_is_alive_and_survives_being_written_down(self) -> None:
         this = Watched.this()
@@ -144,12 +157,49 @@ class TestWatched:
         assert Watched.parse(str(this)) == this
 
     def test_a_later_process_with_the_same_pid_is_another(self) -> None:
-        assert not Watched(os.getpid(), Watched.this().created - 100).alive()
+        assert not Watched(os.getpid(), Watched.this().started - 100).alive()
 
     def test_a_zombie_is_gone(self) -> None:
-        child = subprocess.Popen([sys.executable, "-c", ""])
-        watched = Watched(child.pid, psutil.Process(child.pid).create_time())
+        child = subprocess.Popen(["sleep", "60"])
+        watched = Watched.of(child.pid)
+        assert watched.alive()
+        child.kill()
         until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE, "the child is a zombie")
         assert not watched.alive()
+        with pytest.raises(ProcessLookupError, match=str(child.pid)):
+            Watched.of(child.pid)
         child.wait()
         assert not watched.alive()
+
+    @pytest.mark.parametrize("platform", ["linux", "darwin"])
+    def test_a_step_of_the_clock_ends_nobody(self, platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """When the machine booted is told as the clock has it, and so it follows every step."""
+        monkeypatch.setattr(sys, "platform", platform)
+        command = [sys.executable, "-c", CLOCK_STEPS, str(Watched.this()), platform]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert (process.returncode, process.stdout) == (0, "still here\n")
+
+    @pytest.mark.parametrize("name", ["a) Z 1 (b", ") ) )", "(", "é \n) Z"])
+    def test_whatever_a_process_is_called_does_not_matter(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / name).symlink_to(shutil.which("sleep") or "")
+        child = subprocess.Popen(["sleep", "60"], executable=tmp_path / name)
+        try:
+            assert Watched.of(child.pid).started >= Watched.this().started
+            assert Watched.of(child.pid).alive()
+        finally:
+            child.kill()
+            child.wait()
+
+    @pytest.mark.parametrize("platform", ["linux", "darwin"])
+    def test_a_process_is_not_one_that_started_before_it(self, platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "platform", platform)
+        first = subprocess.Popen(["sleep", "60"])
+        time.sleep(0.05)
+        second = subprocess.Popen(["sleep", "60"])
+        try:
+            assert Watched.of(second.pid).alive()
+            assert not Watched(second.pid, Watched.of(first.pid).started).alive()
+        finally:
+            for child in (first, second):
+                child.kill()
+                child.wait()
