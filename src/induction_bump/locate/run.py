@@ -52,8 +52,9 @@ def _locate_each(runs: Sequence[RunDirectory], changes: bool, processes: int) ->
 
 def _locate_run(run: RunDirectory, changes: bool) -> LocatedRun | RecordsError:
     try:
-        snapshots = run.snapshots()
-        tokens = snapshots[-1].tokens if snapshots else 0
+        # of the tables: copied records may lack the directories of their snapshots
+        measured = run.table("scalars", columns=["tokens"]).column("tokens").to_numpy()
+        tokens = int(measured[-1]) if len(measured) else 0
         model, events = run.typed(ModelOptions, "model"), tuple(find_events(run))
         changed = tuple(find_changes(run)) if changes else ()
         return LocatedRun(run, run.info.run_id, run.status, model, tokens, events, changed)
