@@ -4,6 +4,7 @@ A class made with `@options` refuses unknown fields and wrong types when it is c
 YAML alike, so that there is one place where a value is checked.
 """
 
+import copy
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, dataclass_transform
@@ -42,3 +43,26 @@ def parse(schema: type[C], values: Mapping[str, Any]) -> C:
     Raises `pydantic.ValidationError`.
     """
     return TypeAdapter(schema).validate_json(json.dumps(values))
+
+
+def without_neutral(values: Any, neutral: Mapping[str, Any]) -> Any:
+    """Plain containers without the options that are at their neutral value, whatever the order of `neutral`.
+
+    Args: neutral, option by dotted key → the value at which it changes nothing. A key leads through mappings, and into
+    each entry of a list. What lies deeper goes first, so that a mapping is compared without what was added to it.
+    """
+    left = copy.deepcopy(values)
+    for key in sorted(neutral, key=lambda key: -key.count(".")):
+        _drop(left, key.split("."), neutral[key])
+    return left
+
+
+def _drop(values: Any, path: list[str], neutral: Any) -> None:
+    if isinstance(values, list | tuple):
+        for value in values:
+            _drop(value, path, neutral)
+    elif isinstance(values, dict) and path[0] in values:
+        if len(path) > 1:
+            _drop(values[path[0]], path[1:], neutral)
+        elif values[path[0]] == neutral:
+            del values[path[0]]

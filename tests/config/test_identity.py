@@ -1,14 +1,17 @@
 """A run's id depends on what is computed, on nothing else, and stays what it is."""
 
+import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from induction_bump.config.compose import compose
-from induction_bump.config.identity import canonical, directory_name, run_id, slug
+from induction_bump.config.identity import NEUTRAL, canonical, directory_name, run_id, slug
 from induction_bump.config.resolve import dump, load
 from induction_bump.data.fingerprint import fingerprint
+from induction_bump.training.options import RunConfig
 
 CONTENT = "0" * 64
 BASE = [
@@ -49,13 +52,28 @@ GOLDEN: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("values", "expected"), GOLDEN)
-def test_ids_are_what_they_were_on_every_python_and_in_every_release(values: dict[str, Any], expected: str) -> None:
+CLAMPED = (
+    {
+        "model": {
+            "sublayers": "ss",
+            "clamps": [{"layer": 0, "head": 0, "kind": "first"}, {"layer": 1, "head": 0, "kind": "zero"}],
+        }
+    },
+    "00ec74e3b5",
+)
+
+
+def golden(values: dict[str, Any]) -> RunConfig:
     base = {
         "data": {"context": 128, "corpus": {"name": "repeats"}},
         "measures": {"icl": {"early": 8, "late": 128, "window": 32}},
     }
-    assert run_id(load(base | values), CONTENT) == expected
+    return load(base | values)
+
+
+@pytest.mark.parametrize(("values", "expected"), [*GOLDEN, CLAMPED])
+def test_ids_are_what_they_were_on_every_python_and_in_every_release(values: dict[str, Any], expected: str) -> None:
+    assert run_id(golden(values), CONTENT) == expected
 
 
 @pytest.mark.parametrize(
@@ -140,6 +158,58 @@ def test_an_option_added_later_leaves_ids_alone_at_its_neutral_value() -> None:
     assert "early" not in without["measures"]["icl"]
     other = compose([*BASE, "model.smear_init=1.0"])
     assert "smear_init" in json.loads(canonical(other, CONTENT, neutral=neutral))["model"]
+
+
+def dictionaries(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[dict[str, Any]]]]:
+    """Every level of plain data by its dotted path: the dictionaries there, of which a list may hold several."""
+    level = [value for value in (values if isinstance(values, list) else [values]) if isinstance(value, dict)]
+    if level:
+        yield path, level
+    for key in {key: None for value in level for key in value}:
+        inner = [value[key] for value in level if key in value]
+        yield from dictionaries(inner[0] if len(inner) == 1 else inner, (*path, key))
+
+
+SECTIONS = ("model", "data", "training", "seed", "snapshots", "measures")
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["above-all-others", "below-all-others"])
+@pytest.mark.parametrize("values", [values for values, _ in [*GOLDEN, CLAMPED]])
+def test_a_field_may_be_added_anywhere_and_its_line_may_stand_anywhere(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], first: bool
+) -> None:
+    config = golden(values)
+    before = canonical(config, CONTENT)
+    levels = [path for path, _ in dictionaries({key: dump(config)[key] for key in SECTIONS}) if path]
+    assert {("model",), ("measures", "copying"), ("measures", "icl")} < set(levels)
+
+    def with_a_new_field(path: tuple[str, ...]) -> Any:
+        def dumped(config: RunConfig) -> dict[str, Any]:
+            whole = dump(config)
+            for value in next(level for where, level in dictionaries(whole) if where == path):
+                value["added_later"] = 7
+            return whole
+
+        return dumped
+
+    for path in levels:
+        line = {".".join((*path, "added_later")): 7}
+        monkeypatch.setattr("induction_bump.config.identity.dump", with_a_new_field(path))
+        assert canonical(config, CONTENT, line | NEUTRAL if first else NEUTRAL | line) == before, path
+        if path[:2] not in (("data", "corpus"), ("data", "tokenizer")) and path[:1] != ("snapshots",):
+            assert canonical(config, CONTENT) != before, (
+                path
+            )  # a content's hash and lists of steps stand for the others
+
+
+def test_an_option_of_a_synthetic_corpus_may_be_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = compose([*BASE, "data=repeats"]).data
+    before = fingerprint(options)
+    values = dataclasses.asdict(options.corpus)
+    monkeypatch.setattr("induction_bump.data.fingerprint.asdict", lambda _: {"later": 7} | values)
+    assert fingerprint(options) != before
+    monkeypatch.setattr("induction_bump.data.fingerprint.NEUTRAL", {"later": 7})
+    assert fingerprint(options) == before
 
 
 def test_the_canonical_form_is_sorted_ascii_json_with_exact_floats() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from induction_bump.config.resolve import dump
 from induction_bump.data.fingerprint import tokenizer_fingerprint
+from induction_bump.options import without_neutral
 from induction_bump.training.options import RunConfig, ScheduleOptions
 
 NEUTRAL: Mapping[str, Any] = {
@@ -26,7 +27,8 @@ NEUTRAL: Mapping[str, Any] = {
 }
 """Options that were added after runs existed, by dotted key, with the value at which a run is what it was without them.
 
-An option at its neutral value is left out of the hash, so that old ids stay what they are.
+An option at its neutral value is left out of the hash, so that old ids stay what they are; the order of the lines does
+not matter. Those of a corpus belong into `data.fingerprint.NEUTRAL`: its content's hash stands for them.
 """
 
 _PART = ("model", "data", "training", "seed", "snapshots", "measures")
@@ -55,14 +57,15 @@ def canonical(config: RunConfig, corpus_fingerprint: str, neutral: Mapping[str, 
     }
     snapshots = config.snapshots
     weights = (snapshots.weights or snapshots.measures) if snapshots.save_weights else None
-    part["snapshots"] = {
+    rest = {key: value for key, value in part["snapshots"].items() if key != "save_weights"}
+    part["snapshots"] = rest | {
         "measures": _schedule(snapshots.measures, per_step),
         "expensive": _schedule(snapshots.expensive, per_step) if snapshots.expensive else None,
         "weights": _schedule(weights, per_step) if weights else None,
     }
-    for key, value in neutral.items():
-        _drop(part, key.split("."), value)
-    return json.dumps(part, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(
+        without_neutral(part, neutral), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
 
 
 def slug(config: RunConfig) -> str:
@@ -112,14 +115,3 @@ def _schedule(options: ScheduleOptions, per_step: int) -> dict[str, Any]:
         "every": options.every.steps(per_step) if options.every else None,
         "at": sorted({moment.steps(per_step) for moment in options.at}),
     }
-
-
-def _drop(values: dict[str, Any], path: list[str], neutral: Any) -> None:
-    *parents, last = path
-    for parent in parents:
-        inner = values.get(parent)
-        if not isinstance(inner, dict):
-            return
-        values = inner
-    if last in values and values[last] == neutral:
-        del values[last]

@@ -7,6 +7,7 @@ hash of a file is remembered with its path, size and times, so that the second l
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -24,9 +25,13 @@ from induction_bump.data.options import (
     TokenizerOptions,
     TriggersOptions,
 )
+from induction_bump.options import without_neutral
 
 GENERATION = 1
 """Raised whenever the windows of a synthetic corpus change, or the way documents are read."""
+NEUTRAL: Mapping[str, Any] = {}
+"""Options of corpora that were added after runs existed, with the value at which a corpus is what it was without them.
+"""
 SETTLED_NS = 2_000_000_000  # ns; a file younger than the clock's grain may change without a trace in its times
 
 
@@ -44,7 +49,7 @@ def fingerprint(options: DataOptions, cache: Path | None = None) -> str:
     """
     corpus = options.corpus
     if isinstance(corpus, RepeatsOptions | TriggersOptions):
-        return digest({"generation": GENERATION, **asdict(corpus)})
+        return digest({"generation": GENERATION, **without_neutral(asdict(corpus), NEUTRAL)})
     files = FileHashes(cache)
     if isinstance(corpus, PythonSourceOptions):
         content: Any = [files.sha256(path) for path in source_files(corpus)]
@@ -65,7 +70,9 @@ def fingerprint(options: DataOptions, cache: Path | None = None) -> str:
             "max_documents": corpus.max_documents,
         }
     files.remember()
-    return digest({"generation": GENERATION, "name": corpus.name, "content": content, **about})
+    return digest(
+        {"generation": GENERATION, "name": corpus.name, "content": content, **without_neutral(about, NEUTRAL)}
+    )
 
 
 def tokenizer_fingerprint(options: TokenizerOptions) -> str:
