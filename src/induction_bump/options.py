@@ -32,6 +32,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**62)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, Field(min_length=1)]
 IntPair = tuple[int, int]
 FloatPair = tuple[float, float]
 

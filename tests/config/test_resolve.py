@@ -35,6 +35,12 @@ def refusal(values: dict[str, Any]) -> str:
         ({"model": {"d_model": 64.0}}, "model.d_model=64.0: must be a valid integer"),
         ({"model": {"tied": 1}}, "model.tied=1: must be a valid boolean"),
         ({"model": {"norm": "batch"}}, "model.norm=\"batch\": must be 'layernorm', 'rmsnorm' or 'none'"),
+        ({"seed": 0}, "seed=0: must hold keys, which are init, data"),
+        ({"training": {"betas": 0.9}}, "training.betas=0.9: must be a list, such as [a,b]"),
+        ({"training": {"betas": [0.9]}}, "training.betas: has too few entries; entry 2 is missing"),
+        ({"training": {"betas": [0.9, 0.9, 0.9]}}, "training.betas=[0.9, 0.9, 0.9]: must have no more than 2 entries"),
+        ({"data": {"corpus": {"name": "files", "paths": []}}}, "data.corpus.paths=[]: must have 1 entries or more"),
+        ({"data": {"corpus": 5}}, "data.corpus=5: must hold keys, among them name, which is one of repeats, triggers,"),
         ({"model": {"d_model": 0}}, "model.d_model=0: must be greater than 0"),
         (
             {"model": {"clamps": [{"layer": 0, "head": 0, "kind": "first", "stregth": 3.0}]}},
@@ -114,7 +120,11 @@ def test_every_pattern_is_told_in_words() -> None:
         ),
         (
             {"data": {"context": 128, "corpus": {"name": "files", "paths": ["a"], "zipf": 1.0}}},
-            "data.corpus.zipf: no such key; ",
+            "data.corpus.zipf: no such key; it belongs to data.corpus.name=repeats, and here that is files",
+        ),
+        (
+            {"data": {"context": 128, "corpus": {"name": "repeats", "text_field": "a"}}},
+            "data.corpus.text_field: no such key; it belongs to data.corpus.name=files or hub, ",
         ),
     ],
     ids=lambda value: str(value)[:40],

@@ -31,6 +31,15 @@ def choices_at(location: Location) -> list[str]:
     return [name for name in _members(_fields(cls)[str(last)]) if name] if cls else []
 
 
+def others_with(location: Location) -> list[str]:
+    """Of the kinds of options that a pydantic location chose one among, the others that have its last key."""
+    *before, chosen, key = location
+    *parent, field = before or [""]
+    cls = _class_at(parent) if before else None
+    members = _members(_fields(cls)[str(field)]) if cls and field in _fields(cls) else {}
+    return [name for name, member in members.items() if name != chosen and chosen in members and key in _fields(member)]
+
+
 @cache
 def all_keys() -> tuple[str, ...]:
     """Every dotted key that some config may have."""

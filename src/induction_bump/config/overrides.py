@@ -4,6 +4,7 @@ Hydra's own check of keys knows only what the YAML files mention and says little
 therefore passed on as `++key=value`, and the typed config, which knows every key, is the one that checks.
 """
 
+import re
 from collections.abc import Iterable
 
 from induction_bump.config.errors import ConfigError
@@ -38,10 +39,25 @@ def _rewrite(override: str, own_config: bool) -> str:
     key, equals, value = override.partition("=")
     name = key.lstrip("+")
     if not name.strip("~") or not (equals or key.startswith("~")):
-        raise ConfigError(f"{override}: is not an override; write key=value, such as experiment=quickstart")
+        raise ConfigError(
+            f"{override}: is not an override; write key=value, such as experiment=quickstart, "
+            "with quotes around both where the value holds blanks"
+        )
+    if _is_group(name):
+        value = _as_name(value)
+        override = f"{key}{equals}{value}"
     if name in GLOBAL_GROUPS:
         present = own_config and name in _IN_DEFAULTS
         return f"{'' if present else '+'}{name}@_global_{equals}{value}"
     if not equals or key[:1] in ("+", "~") or "/" in key or "@" in key or key == "hydra" or key.startswith("hydra."):
         return override
-    return override if (CONF / key).is_dir() else f"++{override}"
+    return override if _is_group(key) else f"++{override}"
+
+
+def _is_group(key: str) -> bool:
+    return key in GLOBAL_GROUPS or "/" in key or "@" in key or (CONF / key).is_dir()
+
+
+def _as_name(value: str) -> str:
+    """A choice that Hydra would read as a number or the like, as the name that it can only be."""
+    return f'"{value}"' if re.fullmatch(r"[+-]?[\d.][\w.+-]*|true|false|null|nan|inf", value, re.IGNORECASE) else value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from induction_bump.config.errors import ConfigError
-from induction_bump.config.fields import all_keys, choices_at, keys_at, written
+from induction_bump.config.fields import all_keys, choices_at, keys_at, others_with, written
 from induction_bump.training.options import NAME, RunConfig
 
 if TYPE_CHECKING:
@@ -24,6 +24,15 @@ PATTERNS: Mapping[str, str] = {
     "^[sf]*$": "must be made of s (self-attention) and f (feed-forward)",
 }
 """What each pattern of a field allows, in words."""
+
+_WORDS = {
+    "tuple_type": "must be a list, such as [a,b]",
+    "too_short": "must have {min_length} entries or more",
+    "too_long": "must have no more than {max_length} entries",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text",
+}
+"""What pydantic says in a programmer's words."""
 
 
 def resolve(composed: "DictConfig", choices: Mapping[str, Any] | None = None) -> RunConfig:
@@ -98,8 +107,13 @@ def _most_telling(errors: "list[ErrorDetails]") -> "list[ErrorDetails]":
 def _explain(error: "ErrorDetails") -> str:
     key, location = written(error["loc"]), error["loc"]
     kind, context = error["type"], error.get("ctx", {})
+    if kind == "unexpected_keyword_argument" and len(location) > 1 and (others := others_with(location)):
+        where = f"{written(location[:-1])}.name"
+        return f"{key}: no such key; it belongs to {where}={' or '.join(others)}, and here that is {location[-2]}"
     if kind == "unexpected_keyword_argument":
         return f"{key}: no such key; {_suggest(key, keys_at(location[:-1]))}"
+    if kind == "missing" and isinstance(location[-1], int):
+        return f"{written(location[:-1])}: has too few entries; entry {location[-1] + 1} is missing"
     if kind == "missing":
         return f"{key}: must be set; it has no default"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -112,6 +126,15 @@ def _explain(error: "ErrorDetails") -> str:
             return f"{key}.{message}" if key else message
         return f"{key}: {message}" if key else message
     value = json.dumps(error["input"], ensure_ascii=False)
+    if kind == "string_type" and isinstance(error["input"], int | float):
+        what = "a truth value" if isinstance(error["input"], bool) else "a number"
+        return f"{key}={value}: must be text, and is read as {what}; put what you mean in quotes: '{key}=\"…\"'"
+    if kind == "dict_type" and (choices := choices_at(location)):
+        return f"{key}={value}: must hold keys, among them name, which is one of {', '.join(choices)}"
+    if kind == "dataclass_type":
+        return f"{key}={value}: must hold keys, which are {', '.join(keys_at(location))}"
+    if kind in _WORDS:
+        return f"{key}={value}: {_WORDS[kind].format(**context)}"
     if kind == "string_pattern_mismatch":
         return f"{key}={value}: {PATTERNS.get(context['pattern'], error['msg'])}"
     return f"{key}={value}: {error['msg'].replace('Input should', 'must')}"

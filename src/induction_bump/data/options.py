@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from induction_bump.options import IntPair, NonNegative, NonNegativeFloat, Positive, Share, options
+from induction_bump.options import IntPair, NonNegative, NonNegativeFloat, Positive, Share, Text, options
 
 
 def _ordered(name: str, pair: tuple[int, int]) -> None:
@@ -78,11 +78,11 @@ class FilesOptions:
     """Local files, read through Hugging Face `datasets`."""
 
     name: Literal["files"] = "files"
-    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    paths: Annotated[tuple[Text, ...], Field(min_length=1)]
     """Files, directories or glob patterns."""
     format: Literal["text", "jsonl", "parquet"] = "text"
     """Layout; in `text` a file is a document."""
-    text_field: str = "text"
+    text_field: Text = "text"
     """Column of JSONL and Parquet that holds the text."""
 
 
@@ -91,15 +91,15 @@ class HubOptions:
     """A Hugging Face data set at a named revision; remote code is never trusted."""
 
     name: Literal["hub"] = "hub"
-    dataset: str
+    dataset: Text
     """`owner/name` on the hub, or a local directory in one of its layouts."""
     config: str | None = None
     """The data set's configuration, where it has several."""
-    split: str = "train"
+    split: Text = "train"
     """Which split training and held-out documents are taken from."""
-    revision: str
+    revision: Text
     """Commit or tag; a moving branch would make runs irreproducible."""
-    text_field: str = "text"
+    text_field: Text = "text"
     """Column that holds the text; a row is a document, in files of plain text a line."""
     streaming: bool = True
     """Read as a stream instead of downloading whole."""

@@ -17,6 +17,7 @@ from induction_bump.options import (
     PositiveFloat,
     Seed,
     Share,
+    Text,
     options,
 )
 from induction_bump.report.options import ReportOptions
@@ -179,9 +180,9 @@ class CheckpointOptions:
 class PathOptions:
     """Where runs and caches lie."""
 
-    runs: str = "./runs"
+    runs: Text = "./runs"
     """Directory of studies."""
-    cache: str = "~/.cache/induction_bump"
+    cache: Text = "~/.cache/induction_bump"
     """Directory of tokenised corpora and nulls, shared by all runs."""
 
 
