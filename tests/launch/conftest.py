@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from induction_bump.config.compose import compose
+from induction_bump.config.resolve import dump, load
 from induction_bump.launch import companion, stop
 from induction_bump.records.directory import RunDirectory
 from induction_bump.training.options import RunConfig
@@ -43,6 +44,14 @@ def training(monkeypatch: pytest.MonkeyPatch) -> StandInTraining:
 def config(tmp_path: Path) -> RunConfig:
     """A tiny run below `tmp_path`."""
     return compose([*TINY, f"paths.runs={tmp_path}/runs", f"paths.cache={tmp_path}/cache"])
+
+
+def changed(config: RunConfig, **parts: dict[str, Any]) -> RunConfig:
+    """The config with some keys of some of its parts changed."""
+    values = dump(config)
+    for key, part in parts.items():
+        values[key] |= part
+    return load(values)
 
 
 @pytest.fixture(autouse=True)

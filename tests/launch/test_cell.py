@@ -21,7 +21,7 @@ from induction_bump.launch.outcome import Outcome
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.lock import RunLock
 from induction_bump.training.options import RunConfig
-from tests.launch.conftest import StandInTraining
+from tests.launch.conftest import StandInTraining, changed
 from tests.tracking.wandb_double import isolate
 
 
@@ -40,13 +40,6 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(config: RunConfig) -> Outcome:
     return cell.run(config, say=lambda line: None)
-
-
-def changed(config: RunConfig, **parts: dict[str, object]) -> RunConfig:
-    values = dump(config)
-    for key, part in parts.items():
-        values[key] |= part
-    return load(values)
 
 
 def test_a_new_run_is_trained_and_a_finished_one_is_skipped(config: RunConfig, training: StandInTraining) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from induction_bump.config.errors import ConfigError
-from induction_bump.config.resolve import dump, load
 from induction_bump.launch import cell, facts, resume, stop, worker
+from induction_bump.launch.announcement import announcement
 from induction_bump.launch.outcome import Outcome
 from induction_bump.measures.registry import VERSIONS
 from induction_bump.records.checkpoints import checkpoints, write_checkpoint
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.schema import RunInfo
 from induction_bump.training.options import RunConfig
-from tests.launch.conftest import StandInTraining
+from tests.launch.conftest import StandInTraining, changed
 
 HASHES = {"corpus": "a" * 64, "held_out": "b" * 64}
 OF_TRAINING: dict[str, Any] = {"parameters": 12, "measure_versions": {"loss": 1, "qk_trace": 1}, "vocab_size": 64}
@@ -138,13 +138,6 @@ class TestRecords:
         assert (snapshots, there, info.generation) == ([], [], 2)
 
 
-def changed(config: RunConfig, **parts: dict[str, object]) -> RunConfig:
-    values = dump(config)
-    for key, part in parts.items():
-        values[key] |= part
-    return load(values)
-
-
 def phrases(before: RunInfo, **changes: Any) -> list[str]:
     return list(resume.differences(before, before.model_copy(update=changes)))
 
@@ -230,9 +223,7 @@ class TestAnnouncement:
     """What the launcher says of it."""
 
     def said(self, config: RunConfig) -> list[str]:
-        lines: list[str] = []
-        cell._announce(config, cell.plan(config), lines.append)
-        return lines
+        return list(announcement(config, cell.plan(config)))
 
     def test_a_new_run_begins(self, config: RunConfig) -> None:
         [line] = self.said(config)

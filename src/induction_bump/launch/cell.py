@@ -15,6 +15,7 @@ from induction_bump.config.errors import ConfigError
 from induction_bump.config.identity import directory_name, run_id
 from induction_bump.config.resolve import dump
 from induction_bump.launch import facts, note, ranks, resume, stop, watch, worker, workers
+from induction_bump.launch.announcement import announcement
 from induction_bump.launch.job import Job, available_cores, threads_per_process
 from induction_bump.launch.outcome import Outcome
 from induction_bump.launch.ranks import Rank
@@ -113,15 +114,22 @@ def run(
     *,
     wait: float | None = None,
     own_terminal: bool = True,
+    in_sweep: bool = False,
 ) -> Outcome:
     """Train a run that is not finished yet, and tell how it ended.
 
     Args: environment, what workers start from; say, takes lines for the user; wait, seconds that another process which
-    writes the run is awaited, `worker.LOCK_SECONDS` by default; own_terminal, whether no other run writes there.
+    writes the run is awaited, `worker.LOCK_SECONDS` by default; own_terminal, whether no other run writes there;
+    in_sweep, whether it is one of several, of which less is said.
     Raises ConfigError or CorpusError, before anything is written, for what the user can mend.
     """
     job, rank = plan(config), ranks.from_environment()
     directory, name = RunDirectory(job.path), Path(job.path).name
+
+    def announce() -> None:
+        for line in announcement(config, job, in_sweep):
+            say(line)
+
     if is_finished(directory):
         return Outcome(job.run_id, job.path, "skipped")
     if stop.requested():
@@ -131,7 +139,7 @@ def run(
     prepare_data([config])
     if rank:
         if rank.first:
-            _announce(config, job, say)
+            announce()
         return _as_rank(job, rank)
     if is_locked(directory.path):
         wait = worker.LOCK_SECONDS if wait is None else wait
@@ -143,21 +151,9 @@ def run(
             return Outcome(job.run_id, job.path, "busy", str(error))
         if is_finished(directory):
             return Outcome(job.run_id, job.path, "skipped")
-    _announce(config, job, say)
+    announce()
     watched = replace(job, launcher=str(Watched.this()))
     return _in_workers(watched, config, environment, own_terminal)
-
-
-def _announce(config: RunConfig, job: Job, say: Say) -> None:
-    """Say how long a run is, from where it goes on, and whether it can be exactly the uninterrupted one."""
-    name = Path(job.path).name
-    first, differs = resume.foretell(RunDirectory(job.path), job)
-    length = f"{config.total_steps} steps, {config.total_steps * config.tokens_per_step / 1e6:.2f}M tokens"
-    start = f", continues after step {first}" if first is not None else ""
-    page = f"; to watch it, open {Path(job.path) / 'report.html'}" if config.report.live else ""
-    say(f"{name}: {length}{start}{page}")
-    if differs:
-        say(f"{name}: its numbers will not be exactly those of an uninterrupted run: {'; '.join(differs)}")
 
 
 def _as_rank(job: Job, rank: Rank) -> Outcome:

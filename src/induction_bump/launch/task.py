@@ -30,12 +30,16 @@ class Task:
         """Whether no other run writes there."""
         self.outcomes: list[Outcome] = []
         self.started = False
+        self.in_sweep = False
+        """Whether the run is one of several."""
 
     def __call__(self, composed: "DictConfig") -> Outcome:
         """One run. What keeps it from starting is an outcome too: Hydra would print the overrides beside it."""
         from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
 
         self.started = True
+        self.in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
         choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
         try:
             outcome = self._run(resolve(composed, choices))
@@ -48,7 +52,9 @@ class Task:
 
     def _run(self, config: RunConfig) -> Outcome:
         try:
-            return cell.run(config, self.environment, wait=self.wait, own_terminal=self.own_terminal)
+            return cell.run(
+                config, self.environment, wait=self.wait, own_terminal=self.own_terminal, in_sweep=self.in_sweep
+            )
         except (OSError, RecordsError) as error:  # of this run alone, perhaps: the other cells of a sweep go on
             return Outcome("", str(cell.study_directory(config) / slug(config)), "failed", explain_failure(error))
 

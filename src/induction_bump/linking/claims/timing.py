@@ -10,11 +10,10 @@ from induction_bump.linking.claims.evidence import Evidence, mean_interval
 from induction_bump.linking.claims.sameness import SAME_RATIO, left_out, same_times
 from induction_bump.linking.claims.wording import ends, number
 from induction_bump.linking.correlations import within_cells
+from induction_bump.linking.expected import expected_tokens
 from induction_bump.linking.law import NoFitError, PowerLaw, fit_power_law
 
 BATCH, CONTEXT = "training.batch_sequences", "data.context"
-CONSTANT = 10**5.7
-"""Tokens of A25's law where batch · context is 1."""
 _LANGUAGE = "the figure depends on the data, and is of another synthetic language"
 
 
@@ -56,7 +55,7 @@ def time_by_the_law(study: Evidence) -> Finding | None:
     bump or had it from the start, contradicts where most are known to be later than 1.25 times the law, or earlier than
     the law by that. The constant compares on text alone.
     """
-    expected = CONSTANT * (study.runs[BATCH] * study.runs[CONTEXT]) ** 0.5
+    expected = expected_tokens(study.runs[BATCH], study.runs[CONTEXT])
     rows = study.times().query("state != 'undefined'")
 
     def cell(runs: list[str], level: float) -> Finding | None:
