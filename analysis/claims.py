@@ -17,7 +17,7 @@ from pathlib import Path
 
 import command
 
-from induction_bump.linking.claims import CLAIMS, Judged, judge, markdown, table
+from induction_bump.linking.claims import CLAIMS, Judged, judge, markdown, reservation, table
 
 WIDTH = 110
 
@@ -32,7 +32,10 @@ def text(judged: Sequence[Judged]) -> str:
         lines = [f"{each.claim.text} ({each.claim.source})", *(f"  {line}" for line in textwrap.wrap(body, WIDTH))]
         blocks.append("\n".join([*lines, f"  → {verdict}"]))
     silent = len(CLAIMS.keys() - {each.claim.name for each in judged})
-    return "\n\n".join([*blocks, f"{silent} of {len(CLAIMS)} claims are beyond what these studies can speak to."])
+    chance = reservation([each.finding.verdict for each in judged])
+    return "\n\n".join(
+        [*blocks, chance, f"{silent} of {len(CLAIMS)} claims are beyond what these studies can speak to."]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:

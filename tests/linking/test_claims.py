@@ -1,11 +1,14 @@
 """Claims held against studies in which they hold, do not, or cannot be told."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from induction_bump.linking.claims import CLAIMS, judge, markdown, table
-from induction_bump.linking.claims.claim import PAPERS, share_of_runs, within
+from induction_bump.linking.claims import CLAIMS, judge, markdown, reservation, table
+from induction_bump.linking.claims.claim import LEVEL, PAPERS, share_of_runs, within
 from induction_bump.linking.claims.timing import power_law
 from induction_bump.linking.claims.wording import ends, number
 from induction_bump.locate.lognormal import Brackets, LogNormal
@@ -741,9 +744,24 @@ def test_the_table_and_the_page_hold_what_was_judged_and_what_was_not():
     assert set(rows["claim"]) >= {"one_layer_has_none"}
     assert (rows.groupby("claim").size() == 2).all()
     page = markdown(judged)
+    assert page.startswith(reservation([each.finding.verdict for each in judged]))
     assert "| models of one attention layer do not go through an abrupt change" in page
     silent = page.split("Claims that no study here can speak to")[1]
     assert len(silent.split("\n- ")) - 1 == len(CLAIMS) - rows["claim"].nunique()
+
+
+def test_how_many_verdicts_chance_would_give_is_told_by_their_number_and_level():
+    many = ["supported"] * 50 + ["contradicted"] * 4 + ["cannot tell"] * 26 + ["not comparable"] * 30
+    assert LEVEL == 0.9
+    assert reservation(many).startswith("80 verdicts were judged, each by itself at 5 % a side and uncorrected")
+    assert reservation(many).endswith("up to 4.0 would come out supported, and as many contradicted.")
+
+
+def test_the_published_table_says_it_of_its_own_verdicts():
+    page = (Path(__file__).parents[2] / "docs/results/claims.md").read_text(encoding="utf-8")
+    verdicts = re.findall(r"^\| .*\| \*\*(supported|contradicted|not comparable|cannot tell)\*\*", page, re.MULTILINE)
+    assert len(verdicts) > 100
+    assert reservation(verdicts) in page
 
 
 def test_every_claim_names_a_paper_and_how_it_is_judged():

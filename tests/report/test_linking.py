@@ -47,6 +47,8 @@ def test_each_section_says_what_the_numbers_say() -> None:
     assert p == "0.031"  # 2 / 2^6: six pairs, all in one direction
     assert ratio.startswith("0.24 [0.2")
     claims = {row[0]: row[2] for row in rows_of(sections["Published claims"])}
+    judged = sum(verdict.split(":")[0] != "not comparable" for verdict in claims.values())
+    assert f"{judged} verdicts were judged, each by itself at 5 % a side" in sections["Published claims"]
     assert claims["with smeared keys, two layers go through the change earlier (O22)"] == "supported"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from induction_bump.linking.claims import Judged, judge
+from induction_bump.linking.claims import Judged, judge, reservation
 from induction_bump.linking.claims.evidence import Evidence
 from induction_bump.linking.treatments import Effect
 from induction_bump.locate.formats import format_tokens
@@ -167,8 +167,9 @@ def _claims(judged: Sequence[Judged], study: Path) -> str | None:
         )
         for each in judged
     ]
+    chance = reservation([each.finding.verdict for each in judged])
     return _rows(("Claim", "Found here", "Verdict"), lines, "Published claims") + _note(
-        "E21: Elhage et al. 2021; O22: Olsson et al. 2022; H24: Hoogland et al. 2024; A25: Aoyama et al. 2025; "
-        "Ho26: Howe 2026. The rules of the verdicts, and several studies at once:",
+        f"{chance} E21: Elhage et al. 2021; O22: Olsson et al. 2022; H24: Hoogland et al. 2024; "
+        "A25: Aoyama et al. 2025; Ho26: Howe 2026. The rules of the verdicts, and several studies at once:",
         f"python analysis/claims.py {study}",
     )

@@ -4,7 +4,7 @@ A claim is a function with a line of text and a source; writing one in a module 
 """
 
 from induction_bump.linking.claims import circuits, in_context, timing, treated
-from induction_bump.linking.claims.claim import CLAIMS, Finding, Judged, Verdict, judge, markdown, table
+from induction_bump.linking.claims.claim import CLAIMS, Finding, Judged, Verdict, judge, markdown, reservation, table
 
 __all__ = [
     "CLAIMS",
@@ -15,6 +15,7 @@ __all__ = [
     "in_context",
     "judge",
     "markdown",
+    "reservation",
     "table",
     "timing",
     "treated",

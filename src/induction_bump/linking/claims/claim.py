@@ -121,9 +121,20 @@ def table(judged: Sequence[Judged]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def reservation(verdicts: Sequence[Verdict]) -> str:
+    """What chance makes of so many verdicts, each of which has a chance of (1 − LEVEL)/2 to be wrong on either side."""
+    judged = len(verdicts) - verdicts.count("not comparable")
+    side = (1 - LEVEL) / 2
+    return (
+        f"{judged} verdicts were judged, each by itself at {100 * side:.2g} % a side and uncorrected for their number: "
+        f"by chance alone up to {side * judged:.1f} would come out supported, and as many contradicted."
+    )
+
+
 def markdown(judged: Sequence[Judged]) -> str:
-    """A table for people, and below it the rules and the claims that no study here speaks to."""
-    lines = ["| claim | source | study | found | verdict |", "|---|---|---|---|---|"]
+    """A table for people, with a word on chance above it, the rules and the claims no study here speaks to below."""
+    chance = reservation([each.finding.verdict for each in judged])
+    lines = [chance, "", "| claim | source | study | found | verdict |", "|---|---|---|---|---|"]
     for each in judged:
         finding = each.finding
         verdict = f"**{finding.verdict}**" + (f": {finding.needs}" if finding.needs else "")
