@@ -19,7 +19,7 @@ from induction_bump.launch.announcement import announcement
 from induction_bump.launch.job import Job, available_cores, threads_per_process
 from induction_bump.launch.outcome import Outcome
 from induction_bump.launch.ranks import Rank
-from induction_bump.launch.standing import refuse_other_run
+from induction_bump.launch.standing import refuse_long_names, refuse_other_run
 from induction_bump.launch.watch import Watched
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.lock import RunBusyError, RunLock, is_locked
@@ -45,6 +45,7 @@ def plan(config: RunConfig, content: str | None = None) -> Job:
     content = content or fingerprint(config.data, _cache(config))
     identity = run_id(config, content)
     study = study_directory(config)
+    refuse_long_names(config, study / directory_name(config, identity))
     known = sorted(file.parent for file in study.glob(f"*-{identity}/run.json"))
     path = known[0] if known else study / directory_name(config, identity)
     job = Job(dump(config), identity, content, str(path), threads_per_process(config))
@@ -85,12 +86,14 @@ def check_tracking(config: RunConfig) -> None:
         raise ConfigError(str(error)) from None
 
 
-def prepare_data(configs: Iterable[RunConfig]) -> None:
-    """Make each corpus once, for all workers, and see that every run fits its corpus, its own records and the disk.
+def prepare_data(configs: Iterable[RunConfig], here: bool = True) -> None:
+    """Make each corpus once, for all workers, and see that every run fits its corpus, its records, memory and the disk.
 
-    Raises CorpusError or ConfigError for what the user can mend.
+    Args: here, whether they run on this machine, so that its memory has to be enough. Raises CorpusError or ConfigError
+    for what the user can mend.
     """
     from induction_bump.data.corpus import Corpus, prepare
+    from induction_bump.data.options import RepeatsOptions, TriggersOptions
     from induction_bump.launch import fit
     from induction_bump.measures.registry import VERSIONS
 
@@ -98,8 +101,13 @@ def prepare_data(configs: Iterable[RunConfig]) -> None:
     needed = 0  # by all of them together: a sweep's runs belong to one study, on one disk
     for config in configs:
         key = json.dumps([dump(config)["data"], config.paths.cache], sort_keys=True)
+        corpus = config.data.corpus
+        if here and isinstance(corpus, RepeatsOptions | TriggersOptions):  # before so large a vocabulary is made
+            fit.check_memory(config, corpus.vocab_size)
         if key not in corpora:
             corpora[key] = prepare(config.data, _cache(config))
+        if here:
+            fit.check_memory(config, corpora[key].vocab_size)
         hashes = fit.hashes(config, corpora[key])
         begun = RunDirectory(plan(config, corpora[key].fingerprint).path)
         resume.refuse_other_data(begun, hashes, VERSIONS)

@@ -88,6 +88,7 @@ class Cluster(Prepared):
     def __init__(self, max_num_timeout: Any = 0, **parameters: Any) -> None:
         """Parameters as in `conf/hydra/launcher/slurm.yaml`."""
         self.max_num_timeout = max_num_timeout
+        self.elsewhere = self.cluster == "slurm"
         self.parameters: dict[str, Any] = {
             key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             for key, value in parameters.items()

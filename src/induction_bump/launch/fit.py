@@ -1,8 +1,11 @@
-"""Whether a run can be what its config says, before anything of it is written: data, probes, and room on the disk."""
+"""Whether a run can be what its config says, before anything of it is written: data, probes, memory, room on disk."""
 
 import shutil
+import subprocess
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from induction_bump.config.errors import ConfigError
 from induction_bump.data.corpus import Corpus
@@ -25,6 +28,17 @@ _CHECKPOINTS = 3
 """The last two, and the one that is being written."""
 _FILES_BYTES = 5 * 8_000
 """Schemas and metadata of a snapshot's files."""
+_FLOAT32_BYTES = 4
+_COPIES = 4
+"""Weights, gradients, two moments."""
+_OF_LOGITS = 2
+"""Logits and their gradient."""
+_GROUP = Path("/sys/fs/cgroup")
+"""Of a container, which has less memory than its machine."""
+_GPU_MEMORY = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+_GPU_SECONDS = 30
+_ON_EVERY_GPU = 10**9
+"""Bytes that need no question, which takes a second where there are GPUs."""
 
 
 def hashes(config: RunConfig, corpus: Corpus) -> dict[str, str]:
@@ -44,6 +58,47 @@ def check_room(needed: int, directory: Path) -> None:
             f"paths.runs: about {needed / 1e6:,.0f} MB will be written and {there / 1e6:,.0f} MB are free; "
             f"thin out snapshots.weights, or set snapshots.save_weights=false"
         )
+
+
+def check_memory(config: RunConfig, vocab_size: int) -> None:
+    """Raises ConfigError where a training step surely needs more memory than there is.
+
+    On a CPU that is what is free, for all processes; on GPUs the memory of the largest, for one.
+    """
+    model, devices = config.model, config.devices
+    parameters = parameter_count(model, vocab_size, config.data.context)
+    sequences, _ = devices.split(config.training.batch_sequences)
+    logits = sequences * config.data.context * vocab_size
+    needed = _FLOAT32_BYTES * (_COPIES * parameters + _OF_LOGITS * logits)
+    gpu = _largest_gpu() if devices.accelerator != "cpu" and needed > _ON_EVERY_GPU else None
+    if devices.accelerator == "cuda" and gpu is None:
+        return  # where there is none, the worker says so
+    needed, there = (needed, gpu) if gpu is not None else (needed * devices.count, _free_memory())
+    if needed > there:
+        raise ConfigError(
+            f"model.d_model={model.d_model}, {vocab_size} tokens of vocabulary: about {needed / 1e6:,.0f} MB of memory "
+            f"are needed for {parameters / 1e6:,.0f}M parameters and the logits of {sequences} sequences, and "
+            f"{there / 1e6:,.0f} MB are there; make the model or its vocabulary smaller, or set "
+            "devices.sequences_per_device lower"
+        )
+
+
+def _free_memory() -> int:
+    """Bytes that processes on this machine, or in this container, may still take."""
+    free = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # no container, or one without a limit, which reads `max`
+        limit = int((_GROUP / "memory.max").read_text(encoding="utf-8"))
+        free = min(free, limit - int((_GROUP / "memory.current").read_text(encoding="utf-8")))
+    return free
+
+
+def _largest_gpu() -> int | None:
+    """Bytes of memory of the largest GPU; None where there is none."""
+    try:
+        said = subprocess.run(_GPU_MEMORY, capture_output=True, text=True, check=True, timeout=_GPU_SECONDS).stdout
+        return max(int(line) for line in said.split()) * 2**20
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 def still_to_write(run: RunDirectory, forecast: int) -> int:

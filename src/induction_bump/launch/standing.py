@@ -1,4 +1,7 @@
-"""What a run's directory already is, before anything is done with it."""
+"""What a run's directory already is, or cannot be, before anything is done with it."""
+
+import os
+from pathlib import Path
 
 from induction_bump.config.errors import ConfigError
 from induction_bump.config.identity import run_id
@@ -7,6 +10,37 @@ from induction_bump.data.errors import CorpusError
 from induction_bump.launch.job import Job
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.schema import RecordsError
+from induction_bump.training.options import RunConfig
+
+_LONGEST_NAME = 255
+"""Bytes of a file's name where the file system does not tell."""
+
+
+def refuse_long_names(config: RunConfig, directory: Path) -> None:
+    """Raises ConfigError where the file system does not take a name on the way to the run's directory or the cache."""
+    given = {
+        "name": [directory.name],
+        "study": [config.study],
+        "paths.runs": directory.parents[1].parts,
+        "paths.cache": Path(config.paths.cache).expanduser().parts,
+    }
+    limit = _longest_name(directory)
+    for key, names in given.items():
+        for name in names:
+            if (length := len(os.fsencode(name))) > limit:
+                how = " with the run's id" if key == "name" else ""
+                raise ConfigError(
+                    f"{key}={name[:40]}…: takes {length} bytes{how}, and a file's name here {limit} at most"
+                )
+
+
+def _longest_name(path: Path) -> int:
+    for place in path.parents:
+        try:
+            return os.pathconf(place, "PC_NAME_MAX")
+        except (OSError, ValueError):
+            continue
+    return _LONGEST_NAME
 
 
 def refuse_other_run(run: RunDirectory, job: Job) -> None:

@@ -49,6 +49,9 @@ class AsChecked:
 class Prepared(Launcher):
     """A launcher that wants to see the cells before anything is created."""
 
+    elsewhere = False
+    """Whether the cells run on other machines than this one."""
+
     @abstractmethod
     def prepare(self, cells: "Sequence[Cell]") -> None:
         """Learn what the next `launch` will be given. Raises ConfigError for cells that it cannot run."""
@@ -173,7 +176,7 @@ class CheckedSweeper(Sweeper):
             cell.check_tracking(config)
         if isinstance(self.starter, Prepared) and cells:
             self.starter.prepare(cells)
-        cell.prepare_data(configs)
+        cell.prepare_data(configs, here=not (isinstance(self.starter, Prepared) and self.starter.elsewhere))
 
     def _launch(self, directory: Path, cells: "Sequence[Cell]") -> "dict[str, Outcome]":
         """Run the cells; returns how each ended, by run id."""
