@@ -204,6 +204,11 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=r"its measure loss is of version 1, and this package has version 2"):
             resume.refuse_other_data(run, HASHES, {"loss": 2})
 
+    def test_it_comes_before_the_probe_that_the_measure_reads(self, run: RunDirectory) -> None:
+        """A hash says that something differs, a version what."""
+        with pytest.raises(ConfigError, match=r"its measure loss is of version 1, and this package has version 2"):
+            resume.refuse_other_data(run, {**HASHES, "held_out": "c" * 64}, {"loss": 2})
+
     def test_a_run_that_has_not_begun_has_nothing_to_mix_with(self, tmp_path: Path) -> None:
         resume.refuse_other_data(RunDirectory(tmp_path), HASHES, {"loss": 2})
 

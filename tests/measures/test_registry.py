@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from induction_bump.measures.options import HeldOutOptions, MeasureOptions
+from induction_bump.measures.probes import Probes
 from induction_bump.measures.refusals import refusals
-from induction_bump.measures.registry import CHEAP, MEASURED_TABLES, MEASURES, measure_of, tables_with
+from induction_bump.measures.registry import CHEAP, MEASURED_TABLES, MEASURES, PROBES, measure_of, tables_with
 from induction_bump.model.options import ModelOptions
 from induction_bump.records.schema import TABLES
 from tests.measures import definitions
+from tests.measures.corpus import SmallCorpus
 from tests.measures.definitions import PACKAGE, canonical, changed_in, digest_of, parts_of, recorded
 from tests.measures.watched import Sources
 
@@ -124,6 +127,22 @@ def test_labels_belong_to_measures() -> None:
 
 def test_what_is_refused_is_a_measure() -> None:
     assert set(refusals(ModelOptions(sublayers=""))) < set(MEASURES)
+
+
+def test_each_measure_knows_the_probes_that_it_reads() -> None:
+    """Their names are those of the hashes."""
+    read = {name: MEASURES[name].probes for name in ("loss", "composition_q", "qk_trace", "copying_logit", "smear")}
+    assert read == {
+        "loss": {"held_out"},
+        "composition_q": set(),
+        "qk_trace": {"held_out"},
+        "copying_logit": {"copying"},
+        "smear": set(),
+    }
+    assert MEASURES["prefix_matching"].probes == {"repeats"}
+    assert MEASURES["zero_ablation"].probes == MEASURES["null99"].probes == {"held_out", "repeats"}
+    options = MeasureOptions(held_out=HeldOutOptions(examples=4))
+    assert tuple(Probes.draw(SmallCorpus(), 24, options).hashes) == PROBES
 
 
 def test_only_what_is_quick_is_taken_at_every_snapshot() -> None:

@@ -1,11 +1,11 @@
 """Texts for the models wired by hand, and the losses that follow from what each was wired to do.
 
 The logit of a token that a head copies is 20 = `CERTAIN`: a right prediction costs `RIGHT` and a wrong one `WRONG`.
-Where no head speaks all logits are equal and every token costs ln V.
+Where no head speaks all logits are equal and every token costs ln V. An induction head is right of every token of the
+second copy and wrong of every one of the shuffled copy: its `ordered_copy_advantage` is `CERTAIN`.
 """
 
 import math
-from itertools import pairwise
 
 import numpy as np
 
@@ -31,19 +31,6 @@ def repeats(copies: int = 2) -> RepeatsProbe:
 def distinct() -> np.ndarray:
     """BOS and 25 distinct tokens: no token comes twice."""
     return copying_probe(SmallCorpus(V, T), T, CopyingProbeOptions(sequences=16), (0.0, 1.0)).tokens
-
-
-def advantage_of_induction(probe: RepeatsProbe) -> np.ndarray:
-    """`ordered_copy_advantage` of the rule that each token of the block is followed by its successor: of each sequence.
-
-    In the permuted copy the rule is wrong where the successor changed, and costs `CERTAIN` more than in the true one.
-    """
-    shares: list[float] = []
-    for sequence, n in zip(probe.shuffled.tolist(), probe.blocks.tolist(), strict=True):
-        block, permuted = sequence[1 : n + 1], sequence[n + 1 : 2 * n + 1]
-        after = dict(zip(block, block[1:] + block[:1], strict=True))
-        shares.append(float(np.mean([after[a] != b for a, b in pairwise(permuted)])))
-    return CERTAIN * np.array(shares)
 
 
 def losses_of(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:

@@ -121,6 +121,25 @@ def test_another_probe_is_refused(tmp_path: Path) -> None:
         measure(path, workers=1)
 
 
+def test_what_does_not_read_the_other_probe_can_be_taken(tmp_path: Path) -> None:
+    """As of a run of an earlier package, whose shuffled copies were others."""
+    path = trained_run(tmp_path)
+    run = RunDirectory(path)
+    versions = run.info.measure_versions
+    run.update(
+        hashes={**run.info.hashes, "repeats": "d" * 64},
+        measure_versions={**versions, "ordered_copy_advantage": 1, "zero_ablation": 1},
+    )
+    for names, refusal in (
+        (["ordered_copy_advantage", "path_order", "zero_ablation"], r"version 1 of ordered_.*version 1 of zero_abl"),
+        (["prefix_matching", "path_order"], "its repeats is not what it is now; prefix_matching would not"),
+    ):
+        with pytest.raises(RecordsError, match=refusal):
+            measure(path, names, workers=1)
+    [added] = measure(path, ["path_order", "composition_k"], workers=1)
+    assert added.snapshots == 3
+
+
 EXPENSIVE = ("head_pairs", "ablations", "ablated_tokens", "paths")
 
 

@@ -103,15 +103,16 @@ def refuse_other_data(run: RunDirectory, hashes: Mapping[str, str], versions: Ma
     if not run.exists:
         return
     before = run.info
-    for name, found in hashes.items():
-        if before.hashes.get(name, found) != found:
-            raise ConfigError(
-                f"{run.path}: its {name.replace('_', ' ')} was {before.hashes[name][:12]} and is {found[:12]} now, so "
-                "that it cannot go on; move it away, or choose another study="
-            )
+    # a measure that means something else now may read another probe: its version says more than a hash
     for name, found in versions.items():
         if before.measure_versions.get(name, found) != found:
             raise ConfigError(
                 f"{run.path}: its measure {name} is of version {before.measure_versions[name]}, and this package has "
                 f"version {found}; go on with the package that began it, or move it away"
+            )
+    for name, found in hashes.items():
+        if before.hashes.get(name, found) != found:
+            raise ConfigError(
+                f"{run.path}: its {name.replace('_', ' ')} was {before.hashes[name][:12]} and is {found[:12]} now, so "
+                "that it cannot go on; move it away, or choose another study="
             )

@@ -70,8 +70,8 @@ class RepeatsProbe:
     tokens: Tokens
     """N × L."""
     shuffled: Tokens
-    """N × L: the second copy is a random permutation of the block whose first token keeps its place, so that the
-    tokens that are scored are the same."""
+    """N × L: the second copy has the block's tokens in another order, `without_successors`: the first keeps its place,
+    so that the tokens that are scored are the same."""
     blocks: Tokens
     """N: the length of each sequence's block."""
     repeats: int
@@ -193,11 +193,24 @@ def repeats_probe(corpus: Corpus, context: int, options: RepeatsProbeOptions, se
             block[rng.integers(size)] = rng.choice(triggers[n])  # every sequence needs a token to query
         tokens[n, 1 : 1 + size * options.repeats] = np.tile(block, options.repeats)
         shuffled[n] = tokens[n]
-        shuffled[n, 2 + size : 1 + 2 * size] = rng.permutation(block[1:])
+        shuffled[n, 1 + size : 1 + 2 * size] = without_successors(block, rng)
     queried = tokens != corpus.bos
     if triggers is not None:
         queried = (tokens[:, :, None] == triggers[:, None]).any(-1)
     return RepeatsProbe(tokens, shuffled, blocks, options.repeats, queried, len(pool))
+
+
+def without_successors(block: Tokens, rng: np.random.Generator) -> Tokens:
+    """The block in another order, its first token in place, in which no token follows the one that it follows there.
+
+    All such orders are equally likely: random ones are drawn until one has no successor left, e tries in the mean.
+    Only the first try comes from `rng` itself, so that what is drawn next does not depend on their number.
+    """
+    order, [further] = np.arange(len(block)), rng.spawn(1)
+    order[1:] = rng.permutation(order[1:])
+    while (np.diff(order) == 1).any():
+        order[1:] = further.permutation(order[1:])
+    return block[order]
 
 
 def copying_probe(

@@ -26,6 +26,14 @@ class Measure:
     """`cheap` ones are taken at every snapshot, `expensive` ones on the schedule `snapshots.expensive`, and those of
     `afterwards` need a later snapshot to be decided on: `bump measure` takes them."""
 
+    @property
+    def probes(self) -> frozenset[str]:
+        """Which of `PROBES` it reads."""
+        return frozenset(name for name in PROBES if f"probes.{name}_probe" in self.defined_by)
+
+
+PROBES = ("held_out", "repeats", "copying")
+"""What a run is measured on, as its hashes name them."""
 
 _TAKEN = ("take.take", "take._take", "take.Measured")
 _READ = (*_TAKEN, "reading.read", "statistics.clustered_mean")
@@ -59,7 +67,7 @@ MEASURES: Mapping[str, Measure] = {
     "bigram_gap": Measure("scalars", ("losses.gap", *_LOSSES, *_NGRAMS)),
     "bigram_kl": Measure("scalars", (*_LOSSES, *_NGRAMS)),
     "copy_advantage": Measure("scalars", _COPIES),
-    "ordered_copy_advantage": Measure("scalars", _COPIES),
+    "ordered_copy_advantage": Measure("scalars", _COPIES, version=2),
     "prefix_matching": Measure("heads", _REPEATS),
     "prefix_matching_mean": Measure("heads", _REPEATS),
     "prefix_matching_off_by_one": Measure("heads", _REPEATS),
@@ -76,11 +84,13 @@ MEASURES: Mapping[str, Measure] = {
     "composition_q": Measure("head_pairs", _COMPOSITION, cost="expensive"),
     "composition_k": Measure("head_pairs", _COMPOSITION, cost="expensive"),
     "composition_v": Measure("head_pairs", _COMPOSITION, cost="expensive"),
-    "zero_ablation": Measure("ablations", _ABLATION, cost="expensive"),
-    "mean_ablation": Measure("ablations", _ABLATION, version=2, cost="expensive"),
-    "pattern_preserving_ablation": Measure("ablations", _ABLATION, cost="expensive"),
+    "zero_ablation": Measure("ablations", _ABLATION, version=2, cost="expensive"),
+    "mean_ablation": Measure("ablations", _ABLATION, version=3, cost="expensive"),
+    "pattern_preserving_ablation": Measure("ablations", _ABLATION, version=2, cost="expensive"),
     "path_order": Measure("paths", _PATHS, version=2, cost="expensive"),
-    "group_ablation": Measure("ablations", ("groups.choose", "groups.matched_sets", *_EFFECTS), cost="afterwards"),
+    "group_ablation": Measure(
+        "ablations", ("groups.choose", "groups.matched_sets", *_EFFECTS), version=2, cost="afterwards"
+    ),
 }
 """By name."""
 

@@ -21,7 +21,15 @@ import pyarrow.compute as pc
 
 from induction_bump.data.cores import available_cores
 from induction_bump.measures.refusals import noted, refusals
-from induction_bump.measures.registry import LABEL_COLUMNS, MEASURED_TABLES, VERSIONS, measure_of, tables_with
+from induction_bump.measures.registry import (
+    LABEL_COLUMNS,
+    MEASURED_TABLES,
+    MEASURES,
+    PROBES,
+    VERSIONS,
+    measure_of,
+    tables_with,
+)
 from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.records.directory import RunDirectory, Snapshot, find_runs
 from induction_bump.records.lock import RunLock
@@ -263,15 +271,19 @@ def _saved(run: RunDirectory, steps: Steps) -> list[Snapshot]:
 def _check_same(run: RunDirectory, hashes: Mapping[str, str], names: set[str]) -> None:
     """Raises RecordsError where rows of now would not belong to the rows that are there."""
     info = run.info
-    for name, value in hashes.items():
-        if info.hashes.get(name, value) != value:
-            raise RecordsError(f"{run.path}: its {name} is not what it is now; measures would not be comparable")
-    for name in sorted(names & set(info.measure_versions)):
-        if info.measure_versions[name] != VERSIONS[name]:
-            raise RecordsError(
-                f"{run.path}: it holds version {info.measure_versions[name]} of {name}, and this is version "
-                f"{VERSIONS[name]}; leave it out with --measures"
-            )
+    stale = sorted(name for name in names if info.measure_versions.get(name, VERSIONS[name]) != VERSIONS[name])
+    if stale:
+        of = [f"version {info.measure_versions[n]} of {n}, and this is version {VERSIONS[n]}" for n in stale]
+        raise RecordsError(
+            f"{run.path}: it holds {'; '.join(of)}; leave out with --measures what is of another version"
+        )
+    for hashed, value in hashes.items():
+        if info.hashes.get(hashed, value) == value:
+            continue
+        reading = sorted(name for name in names if hashed in MEASURES[name].probes)
+        if reading or hashed not in PROBES:
+            which = ", ".join(reading) if hashed in PROBES else "measures"
+            raise RecordsError(f"{run.path}: its {hashed} is not what it is now; {which} would not be comparable")
 
 
 def _measures(table: pa.Table, name: str) -> list[str]:
