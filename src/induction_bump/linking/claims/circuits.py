@@ -78,19 +78,18 @@ def keys_read_the_previous_token_head(study: Evidence) -> Finding | None:
     if pairs.empty:
         return None
     heads = _at_the_end(study)
-    pairs["excess"] = pairs["value"] - pairs["baseline"]
     pairs = pairs.loc[pairs["step"] == pairs.groupby("run_id")["step"].transform("max")]
     induction = heads.query(f"prefix_matching >= {STRONG}").rename(columns={"layer": "layer_out", "head": "head_out"})
     reading = pairs.merge(induction[["run_id", "layer_out", "head_out"]], on=["run_id", "layer_out", "head_out"])
     earlier = heads.rename(columns={"layer": "layer_in", "head": "head_in"})
     key = ["run_id", "layer_in", "head_in"]
-    read = reading.groupby(key, as_index=False)["excess"].mean().merge(earlier[[*key, "previous_token"]], on=key)
+    read = reading.groupby(key, as_index=False)["value"].mean().merge(earlier[[*key, "previous_token"]], on=key)
     largest, above = [], []
     for run_id, own in read.groupby("run_id"):
         if study.plain(str(run_id)) and len(own) > 1:
-            excess, previous = own["excess"].to_numpy(np.float64), own["previous_token"].to_numpy(np.float64)
-            largest.append(bool(excess.argmax() == previous.argmax()))
-            above.append(excess[previous.argmax()])
+            composed, previous = own["value"].to_numpy(np.float64), own["previous_token"].to_numpy(np.float64)
+            largest.append(bool(composed.argmax() == previous.argmax()))
+            above.append(composed[previous.argmax()])
     note = f"; {number(float(np.mean(above)), '+.3f')} above random factors on average" if above else ""
     return share_of_runs(largest, "compose most with it", note)
 
