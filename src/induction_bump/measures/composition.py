@@ -44,7 +44,9 @@ def composition(folded: Folded, kinds: Collection[Kind] = KINDS, undefined: Unde
     - k: ‖W_OV^h1 (W_QK^h2)ᵀ‖ / (‖W_OV^h1‖ ‖W_QK^h2‖);
     - v: ‖W_OV^h1 W_OV^h2‖ / (‖W_OV^h1‖ ‖W_OV^h2‖).
 
-    W_QK is W_Q W_Kᵀ without rotation. Norms come from K × K matrices: ‖A M Bᵀ‖² = Σ (AᵀA M) ∘ (M BᵀB).
+    W_QK is W_Q W_Kᵀ without rotation. Random factors lie where the folded ones do: a LayerNorm centres what heads read,
+    and what they write is centred too, so that all factors of the three products lack one dimension. Norms come from
+    K × K matrices: ‖A M Bᵀ‖² = Σ (AᵀA M) ∘ (M BᵀB).
     No rows where no two heads lie in different layers. Where a ratio needs a W_OV or W_QK that is 0, `undefined` is
     told, and raises DegenerateError if nothing else is given.
     """
@@ -67,8 +69,10 @@ def composition(folded: Folded, kinds: Collection[Kind] = KINDS, undefined: Unde
                 ratios.append(in_.ratios(kind, ones, others).flatten())
                 pairs += [(folded.heads[a], folded.heads[b]) for a in ones for b in others]
                 found += [kind] * ratios[-1].numel()
-    D, K = folded.W_Q.shape[1:]
-    return _table(pairs, found, torch.cat(ratios).tolist() if ratios else [], composition_baseline(D, K))
+    if not pairs:
+        return _table([], [], [], 0.0)
+    baseline = composition_baseline(folded.dimensions, folded.W_Q.shape[-1])
+    return _table(pairs, found, torch.cat(ratios).tolist(), baseline)
 
 
 def _table(pairs: list[tuple[Head, Head]], kinds: list[str], ratios: list[float], baseline: float) -> Composition:
@@ -139,25 +143,27 @@ _DRAWS_AT_ONCE = 32
 
 
 @lru_cache(maxsize=64)
-def composition_baseline(d_model: int, d_head: int) -> float:
+def composition_baseline(dimensions: int, d_head: int) -> float:
     """The mean of ‖AB‖ / (‖A‖ ‖B‖) for A = A₁A₂ and B = B₁B₂ with independent Gaussian factors of a head's shapes.
 
-    Its root mean square is exactly 1/√D, so that for u = √D · ratio, E u = 1 − E(u − 1)²/2: of the mean, only that
+    Args: dimensions, of the space n that the factors lie in (`Folded.dimensions`).
+
+    The root mean square is exactly 1/√n, so that for u = √n · ratio, E u = 1 − E(u − 1)²/2: of the mean, only that
     small correction is estimated, from draws with a fixed seed, to a standard error of at most 0.2 %.
     """
     generator = torch.Generator().manual_seed(0)
     corrections = torch.empty(0, dtype=torch.float64)
-    for ratios in _random_ratios(d_model, d_head, generator):
-        corrections = torch.cat([corrections, (math.sqrt(d_model) * ratios - 1).square() / 2])
+    for ratios in _random_ratios(dimensions, d_head, generator):
+        corrections = torch.cat([corrections, (math.sqrt(dimensions) * ratios - 1).square() / 2])
         mean = 1 - float(corrections.mean())
         if float(corrections.std()) <= _PRECISION * mean * math.sqrt(len(corrections)):
-            return mean / math.sqrt(d_model)
+            return mean / math.sqrt(dimensions)
     raise AssertionError("draws do not end")
 
 
-def _random_ratios(d_model: int, d_head: int, generator: torch.Generator) -> Iterator[Float64[Tensor, " N"]]:
+def _random_ratios(dimensions: int, d_head: int, generator: torch.Generator) -> Iterator[Float64[Tensor, " N"]]:
     while True:
-        shape = (4, _DRAWS_AT_ONCE, d_model, d_head)
+        shape = (4, _DRAWS_AT_ONCE, dimensions, d_head)
         A1, A2, B1, B2 = torch.randn(shape, dtype=torch.float64, generator=generator)  # A = A1 A2ᵀ, B = B1 B2ᵀ
         inner_A, inner_B = A1.mT @ A1, B2.mT @ B2
         M = A2.mT @ B1

@@ -72,6 +72,8 @@ class Folded:
     """Smeared models: σ(α), what each head's keys keep of their own position."""
     shape: tuple[int, int]
     """Attention layers and heads of each, those held at zero included."""
+    dimensions: int
+    """Of the subspace in which the D sides of W_Q, W_K, W_V and W_O lie: D − 1 where they are centred, D elsewhere."""
 
 
 def fold_into(norm: Norm, reader: Float[Tensor, "*n D"]) -> Float[Tensor, "*n D"]:
@@ -110,6 +112,7 @@ def fold(model: Transformer) -> Folded:
         rotation=_mean_rotation(model),
         keep=_kept(sublayers)[rows] if options.smeared_keys else None,
         shape=(options.n_attention, options.n_heads),
+        dimensions=options.d_model - (options.norm == "layernorm"),
     )
 
 
