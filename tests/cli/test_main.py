@@ -47,6 +47,22 @@ def test_the_help_of_train_lists_what_can_be_chosen(capsys: pytest.CaptureFixtur
     assert "sweeps         batch_context, clamps, depth," in said
 
 
+def test_the_help_of_train_lists_what_the_users_own_directory_adds(
+    directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for file in ("own/experiment/mine.yaml", "own/corpora/news.yaml"):
+        (directory / file).parent.mkdir(parents=True, exist_ok=True)
+        (directory / file).touch()
+    for flag in (["--config-dir", "own"], ["--config-dir=own"], ["-cd", "own"], ["--config-path", "own"]):
+        assert cli.main(["train", *flag, "experiment=mine", "--help"]) == 0
+        said = capfd.readouterr().out
+        assert "experiment     debug, mine, python_source, " in said
+        assert "corpora        news" in said
+        assert "sweeps         batch_context, clamps, depth," in said
+    assert cli.main(["train", "--help", "--config-dir", "nowhere"]) == 2
+    assert capfd.readouterr().err == "bump: --config-dir=nowhere: must be a directory\n"
+
+
 @pytest.mark.parametrize("arguments", [["nonsense"], [], ["locate"], ["locate", "a", "b"], ["report", "--fast"]])
 def test_a_usage_error_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

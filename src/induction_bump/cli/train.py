@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Compose, check, and train; returns the exit code. Raises ConfigError or CorpusError with nothing left behind."""
     if any(argument in ("-h", "--help") for argument in arguments):
-        print(help_text())
+        print(help_text(_own_directories(arguments)))
         return 0
     if "--version" in arguments:
         print(f"induction-bump {__version__}")
@@ -206,8 +206,21 @@ def _refuse(message: str) -> NoReturn:
     raise ConfigError(f"train: {message}; see bump train --help")
 
 
-def help_text() -> str:
-    """What `bump train --help` prints: examples, and what each config group offers."""
+def _own_directories(arguments: Sequence[str]) -> list[Path]:
+    """Where the arguments have config files besides ours. Raises ConfigError where there is no such directory."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = _refuse
+    for flags in (("--config-dir", "-cd"), ("--config-path", "-cp")):
+        parser.add_argument(*flags, type=Path)
+    given, _ = parser.parse_known_args(arguments)
+    for name, directory in vars(given).items():
+        if directory and not directory.is_dir():
+            raise ConfigError(f"--{name.replace('_', '-')}={directory}: must be a directory")
+    return [directory for directory in (given.config_dir, given.config_path) if directory]
+
+
+def help_text(own: Sequence[Path] = ()) -> str:
+    """What `bump train --help` prints: examples, and what each config group offers, those in `own` directories too."""
     lines = [
         "usage: bump train [-m] [key=value ...] [+group=name ...]",
         "",
@@ -229,8 +242,13 @@ def help_text() -> str:
         "",
         "groups:",
     ]
-    groups = {path.name: path for path in (*CONF.iterdir(), CONFIGS / "sweeps") if path.is_dir()}
-    groups["hydra/launcher"] = groups.pop("hydra") / "launcher"
-    for name, group in sorted(groups.items()):
-        lines.append(f"  {name:14} {', '.join(sorted(file.stem for file in group.glob('*.yaml')))}")
+    ours = {path.name: path for path in (*CONF.iterdir(), CONFIGS / "sweeps") if path.is_dir()}
+    ours["hydra/launcher"] = ours.pop("hydra") / "launcher"
+    groups = {name: {file.stem for file in group.glob("*.yaml")} for name, group in ours.items()}
+    for root in own:
+        for file in root.rglob("*.yaml"):
+            if file.parent != root:  # else it is a primary config
+                groups.setdefault(file.parent.relative_to(root).as_posix(), set()).add(file.stem)
+    for name, options in sorted(groups.items()):
+        lines.append(f"  {name:14} {', '.join(sorted(options))}")
     return "\n".join(lines)
