@@ -1,5 +1,6 @@
 """One command, quick to answer, with exit codes that scripts can rely on."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,38 @@ def test_a_damaged_run_is_named_and_keeps_no_other_from_being_located(
     assert set(pd.read_csv(directory / "s/phase_changes.csv").run) == {paths[0].name, paths[2].name}
     assert not (paths[1] / "phase_changes.csv").exists()
     assert cli.main(["locate", str(paths[1])]) == 2
+
+
+@pytest.mark.parametrize("command", ["locate", "report", "status", "measure", "track"])
+def test_a_finished_run_without_its_tables_is_told_in_one_line(
+    command: str, directory: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_run(directory, study="s", snapshots=6)
+    shutil.rmtree(path / "tables")
+    try:
+        cli.main([command, str(path)])
+    finally:
+        lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        f"{path.name}: tables/ of this finished run is missing; its snapshots are read instead, without what was "
+        "measured afterwards, which bump measure takes again"
+    ]
+
+
+@pytest.mark.parametrize("command", ["locate", "report"])
+def test_nothing_is_found_in_no_records_but_that_they_are_missing(
+    command: str, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = make_run(directory, study="s", snapshots=6)
+    for name in ("tables", "snapshots"):
+        shutil.rmtree(path / name)
+    assert cli.main([command, str(path)]) == 2
+    said = capfd.readouterr()
+    assert said.err.splitlines()[-1].endswith(
+        "/tables: is missing, and so are the snapshots, of a run that is finished; "
+        "copy the run here whole, or train it again"
+    )
+    assert "bump" not in said.out.lower()
 
 
 def test_a_study_of_damaged_runs_has_no_table(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:

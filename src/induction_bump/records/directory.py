@@ -1,9 +1,12 @@
 """A run's directory: what lies where, and the only functions that write there."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +40,7 @@ from induction_bump.records.schema import (
 )
 from induction_bump.records.tables import ROWS_PER_GROUP, read_file, read_rows
 
+_log = logging.getLogger(__name__)
 _WRITTEN_BY_TRAINING = ("snapshots", "training", "tables", "checkpoints")
 _PROBES = "probes.parquet"
 _LOCATED = tuple(f"{table}.{kind}" for table in ("phase_changes", "changes", "cells") for kind in ("parquet", "csv"))
@@ -130,6 +134,13 @@ class RunDirectory:
             return "interrupted" if status == "running" else status
         return self.info.status
 
+    @property
+    def lacks_tables(self) -> bool:
+        """Whether the run is finished, and what was gathered then has gone."""
+        return (
+            not (self.path / "tables" / "scalars.parquet").is_file() and self.exists and self.info.status == "finished"
+        )
+
     def snapshots(self) -> list[Snapshot]:
         """Committed snapshots in order of steps."""
         per_step = self.info.tokens_per_step
@@ -150,6 +161,11 @@ class RunDirectory:
         compacted = self.path / "tables" / f"{name}.parquet"
         taken = [compacted] if compacted.is_file() else self._parts_of(name, steps)
         further = sorted(compacted.parent.glob(f"{name}-*.parquet"))
+        if not taken and not further and self.lacks_tables and not self._parts_of("scalars"):
+            raise RecordsError(
+                f"{compacted.parent}: is missing, and so are the snapshots, of a run that is finished; "
+                "copy the run here whole, or train it again"
+            )
         return read_rows(name, [*taken, *further], steps, equals, columns)
 
     def probes(self) -> pa.Table | None:
@@ -287,12 +303,26 @@ class RunDirectory:
 def find_runs(path: Path | str) -> list[RunDirectory]:
     """The run at `path`, or the runs of the study at `path`, by name. Raises RecordsError where there are none."""
     path = Path(path)
+    if path.is_file():
+        raise RecordsError(f"{path}: is a file; give the directory of a run or a study, such as runs/quickstart")
     if not path.is_dir():
         raise RecordsError(f"{path}: no such directory; give a run or a study, such as runs/quickstart")
     run = RunDirectory(path)
-    if run.exists:
-        return [run]
-    runs = [RunDirectory(p.parent) for p in sorted(path.glob("*/run.json"))]
+    runs = [run] if run.exists else [RunDirectory(p.parent) for p in sorted(path.glob("*/run.json"))]
     if not runs:
         raise RecordsError(f"{path}: neither a run nor a study (no run.json in it or one level below)")
+    for run in runs:
+        with suppress(RecordsError):  # told by who reads it
+            if run.lacks_tables:
+                _tell_that_tables_are_missing(run.path.absolute())
     return runs
+
+
+@cache
+def _tell_that_tables_are_missing(path: Path) -> None:
+    """Once in a process."""
+    _log.warning(
+        "%s: tables/ of this finished run is missing; its snapshots are read instead, without what was measured "
+        "afterwards, which bump measure takes again",
+        path.name,
+    )
