@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from induction_bump.data import json_lines
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.options import CorpusOptions, FilesOptions, HubOptions, PythonSourceOptions
 
@@ -95,7 +96,10 @@ class Files:
         as_documents: dict[str, Any] = {"sample_by": "document"} if options.format == "text" else {}
         for start in range(0, len(self.files), _FILES_AT_ONCE):
             files = self.files[start : start + _FILES_AT_ONCE]
-            with _user_errors("data.corpus.paths", lambda error, files=files: self._culprit(files, error)):
+            with (
+                _user_errors("data.corpus.paths", lambda error, files=files: self._culprit(files, error)),
+                self._lines(files),
+            ):
                 rows = load_dataset(
                     _BUILDERS[options.format],
                     data_files=[glob.escape(str(path)) for path in files],
@@ -104,6 +108,19 @@ class Files:
                     **as_documents,
                 )
                 yield from _texts(rows, options.text_field if options.format != "text" else "text")
+
+    @contextmanager
+    def _lines(self, files: list[Path]) -> Generator[None, None, None]:
+        """Name the line that is wrong, where there is one."""
+        try:
+            yield
+        except CorpusError:
+            raise
+        except Exception as error:
+            options = self.options
+            if options.format == "jsonl" and (wrong := json_lines.fault(files, options.text_field)):
+                raise CorpusError(f"data.corpus.paths: {wrong}") from error
+            raise
 
     def _culprit(self, files: list[Path], error: Exception) -> str:
         """The value of `paths` to name: the first file that cannot be read on its own, where that is cheap to say."""
@@ -256,6 +273,8 @@ def _user_errors(key: str, value: Any) -> Generator[None, None, None]:
         if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError | ConnectionError):
             raise cause from None
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        if reason == "Couldn't cast":
+            reason = "some rows have other columns, or other types in them, than those before"
         raise CorpusError(f"{key}: {value(cause)} cannot be read: {reason}") from error
     finally:
         for logger, level in theirs.items():
