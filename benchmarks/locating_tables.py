@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.calibration import OURS, QUANTITIES
+from benchmarks.markdown import table
 
 _POOLED = {"change": "pooled", "fresh": "pooled, fresh"}
 """By kind of setting: the name of the row over all of its kind."""
@@ -82,7 +83,7 @@ def coverage(changes: pd.DataFrame) -> str:
         entries = of_kind[columns].to_numpy()
         least.append(f"{100 * np.nanmin(entries):.0f} % of the {entries.size} above “{_POOLED[str(kind)]}”")
     heads = ["setting", "placed", "onset", "midpoint", "end", "ln(end/onset)", "drop", "errors", "undetermined"]
-    return f"{_table(heads, rows)}\n\nThe least entries are {' and '.join(least)}."
+    return f"{table(heads, rows)}\n\nThe least entries are {' and '.join(least)}."
 
 
 def methods(changes: pd.DataFrame, nulls: pd.DataFrame) -> str:
@@ -98,7 +99,7 @@ def methods(changes: pd.DataFrame, nulls: pd.DataFrame) -> str:
             row.append(f"{100 * bias:+.1f}, {100 * error:.1f}")
         alarms = null["alarms"].sum() / null["curves"].sum()
         rows.append([*row, f"{100 * alarms:.1f} %", f"{100 * null['share'].max():.1f} %"])
-    return _table(["method", "placed", "onset", "midpoint", "end", "false alarms", "worst null"], rows)
+    return table(["method", "placed", "onset", "midpoint", "end", "false alarms", "worst null"], rows)
 
 
 def false_alarms(nulls: pd.DataFrame) -> str:
@@ -109,7 +110,7 @@ def false_alarms(nulls: pd.DataFrame) -> str:
         bounds = f"{100 * line['low']:.1f}–{100 * line['high']:.1f} %"
         others = [f"{100 * line['p_below_0.01']:.1f} %", f"{100 * line['undetermined']:.0f} %"]
         rows.append([line["setting"], line["curves"], alarms, bounds, *others])
-    return _table(["null", "curves", "false alarms", "bounds", "p ≤ 0.01", "undetermined"], rows)
+    return table(["null", "curves", "false alarms", "bounds", "p ≤ 0.01", "undetermined"], rows)
 
 
 def components_found(components: pd.DataFrame) -> str:
@@ -120,7 +121,7 @@ def components_found(components: pd.DataFrame) -> str:
         low = f"{100 * line['low']:.0f}"
         high = f"{100 * line['high']:.{0 if line['found'] else 1}f}"
         rows.append([_KINDS_OF_LOSSES[line["kind"]], line["searches"], found, f"{low}–{high} %"])
-    return _table(["token losses", "searches", "a change is found", "bounds"], rows)
+    return table(["token losses", "searches", "a change is found", "bounds"], rows)
 
 
 def real_trainings(studies: Path) -> str:
@@ -140,13 +141,8 @@ def real_trainings(studies: Path) -> str:
         rows.append([kind, n, placed, n - placed - left_open, left_open, int(event["found"].sum())])
     if sorted(counted) != sorted(times["run_id"].unique()):
         raise ValueError(f"{studies}: runs are counted twice, or left out")
-    return _table(["runs", "", "placed", "`none`", "`undetermined`", "with the `icl` event"], rows)
+    return table(["runs", "", "placed", "`none`", "`undetermined`", "with the `icl` event"], rows)
 
 
 def _per_cent(shares: Iterable[float]) -> list[str]:
     return [f"{100 * share:.0f}" for share in shares]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [f"| {' | '.join(str(entry) for entry in line)} |" for line in (heads, *rows)]
-    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])

@@ -11,13 +11,16 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import locating_tables
+from benchmarks import locating_tables, result_tables
 
 Tables = Mapping[str, str]
 """Markdown by the table's name."""
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES: Mapping[str, Callable[[Path], Tables]] = {"locating.md": locating_tables.tables}
+PAGES: Mapping[str, Callable[[Path], Tables]] = {
+    "locating.md": locating_tables.tables,
+    "results/studies.md": result_tables.of_studies,
+}
 """By page below docs/: what makes its tables from that directory."""
 
 _END = "<!-- end of table -->"

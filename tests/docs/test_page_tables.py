@@ -10,6 +10,7 @@ from benchmarks import locating_tables
 from benchmarks.calibration import OURS, QUANTITIES
 from benchmarks.locating_tables import coverage, false_alarms, methods, real_trainings
 from benchmarks.page_tables import DOCS, PAGES, filled
+from benchmarks.result_tables import shares_of_copies, verdicts
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -82,3 +83,29 @@ def test_a_run_of_two_studies_is_counted_once(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(locating_tables, "REAL", {"all": [("one", ["s"]), ("two", ["s"])]})
     with pytest.raises(ValueError, match="counted twice, or left out"):
         real_trainings(tmp_path)
+
+
+def test_a_claim_has_a_mark_for_each_study_that_it_was_judged_on():
+    claims = pd.DataFrame(
+        [
+            ("a", "first", "O22", "depth", "contradicted"),
+            ("b", "second", "E21", "clamps", "cannot tell"),
+            ("a", "first", "O22", "smeared_keys", "supported"),
+        ],
+        columns=["claim", "statement", "source", "study", "verdict"],
+    )
+    rows = verdicts(claims).splitlines()[2:]
+    assert rows == ["| first | O22 | ✓ |  | ✗ |  |  |  |", "| second | E21 |  | ? |  |  |  |  |"]
+
+
+def test_a_share_of_copies_without_the_bump_has_a_bound_and_no_time():
+    cells = pd.DataFrame({"cell": [f"copy share {share}" for share in (0, 0.9, 0.2)], "event": "icl_change"})
+    cells = cells.assign(runs=5, found=[0, 5, 5], median=[np.nan, 3.2e6, 1.05e7])
+    cells = cells.assign(median_low=[np.nan, 3e6, 9.9e6], median_high=[np.nan, 3.5e6, 1.2e7])
+    treatments = pd.DataFrame({"cell": ["copy share 0.2", "copy share 0"], "ratio": [3.3, np.inf]})
+    treatments = treatments.assign(ratio_low=[2.9, 4.1], ratio_high=[3.8, np.inf])
+    assert shares_of_copies(cells, treatments).splitlines()[2:] == [
+        "| 0.9 | 3.20M [3.00M, 3.50M] |  |",
+        "| 0.2 | 10.5M [9.90M, 12.0M] | 3.30 [2.90, 3.80] |",
+        "| 0 | in none of 5 runs | at least 4.10 |",
+    ]
