@@ -30,9 +30,7 @@ def compact(run: RunDirectory, to: RunDirectory) -> int:
     to.begin(run.config, run.info)
     if probes is not None:
         to.write_probes(probes)
-    for name, table in tables.items():
-        if table.num_rows:
-            to.append_rows(name, "kept", table)
+    to.write_tables(tables.items())
     return sum(file.stat().st_size for file in to.path.rglob("*") if file.is_file())
 
 

@@ -37,6 +37,7 @@ def compact(study: Path) -> Path:
     out = study.parent / "kept"
     done = run_script("compact_records", study, "--out", out)
     assert not done.returncode, done.stderr
+    assert not RunDirectory(next(out.iterdir())).lacks_tables
     assert done.stdout == f"wrote {out}: {sum(f.stat().st_size for f in out.rglob('*') if f.is_file()) / 1e6:.1f} MB\n"
     return out
 
@@ -65,7 +66,7 @@ def test_every_table_but_one_is_there_row_by_row_and_every_config(study: Path, c
 
 def test_nothing_is_there_that_can_be_made_again_or_cannot_be_read_without_torch(compact: Path) -> None:
     files = {file.relative_to(run.path) for run in load(compact).directories for file in run.path.rglob("*")}
-    tables = {Path(f"tables/{name}-kept.parquet") for name in TABLES if name != "ablated_tokens"}
+    tables = {Path(f"tables/{name}.parquet") for name in TABLES if name != "ablated_tokens"}
     assert files == {Path("config.yaml"), Path("run.json"), Path("probes.parquet"), Path("tables"), *tables}
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -280,10 +280,13 @@ class RunDirectory:
 
     def compact(self) -> None:
         """Gather what training wrote of each table into `tables/<name>.parquet`; snapshots and later parts stay."""
+        self.write_tables((name, read_rows(name, self._parts_of(name))) for name in TABLES)
+
+    def write_tables(self, tables: Iterable[tuple[str, pa.Table]]) -> None:
+        """Write all rows of each table, where there are any, as `tables/<name>.parquet`."""
         made(self.path / "tables")
         info = self.info
-        for name in TABLES:
-            table = read_rows(name, self._parts_of(name))
+        for name, table in tables:
             if table.num_rows:
                 target = self.path / "tables" / f"{name}.parquet"
                 replace_atomically(target, lambda p, n=name, t=table: self._write_table(n, t, p, info))
