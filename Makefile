@@ -19,7 +19,7 @@ help:
 	@echo 'make bump        train three small models, locate the induction bump, draw the report (4 minutes)'
 	@echo 'make test        style, types and the tests that do not take minutes'
 	@echo 'make test-slow   tests that take minutes'
-	@echo 'make test-transformer-lens  comparisons with TransformerLens, which it installs'
+	@echo 'make test-transformer-lens  comparisons with TransformerLens 4 and 3, which it installs'
 	@echo 'make check       style, types and the direction of imports'
 	@echo 'make benchmarks  speed and memory, as tables'
 	@echo 'make clean       remove the environment'
@@ -63,6 +63,9 @@ test-slow: .venv/ready-to-test
 test-transformer-lens: .venv/ready-to-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .venv/constraints.txt -e '.[transformer-lens]'
 	$(BIN)/pytest -m transformer_lens
+	PIP_CONSTRAINT= $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target .venv/transformer-lens-3 transformer-lens==3.9.0 better-abc==0.0.3
+	PYTHONPATH=.venv/transformer-lens-3 $(BIN)/pytest -m transformer_lens
 
 format: .venv/ready-to-test
 	$(BIN)/ruff check --fix .

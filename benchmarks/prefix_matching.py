@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,13 +74,34 @@ def ours(directory: Path, context: int) -> Scores:
     return scores
 
 
-def theirs(directory: Path, only_patterns: bool) -> Scores:
+def bridge(directory: Path) -> Any:
+    """The exported model in TransformerLens 4."""
+    from safetensors.torch import load_file
+    from transformer_lens.config import TransformerBridgeConfig
+    from transformer_lens.conversion_utils import convert_tl_checkpoint
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.sources import native as native  # gives the bridge `boot_native`
+
+    config = TransformerBridgeConfig.from_dict(json.loads((directory / "config.json").read_text()))
+    model = TransformerBridge.boot_native(config)
+    model.load_state_dict(convert_tl_checkpoint(load_file(directory / "model.safetensors"), config))
+    return model
+
+
+def hooked(directory: Path) -> Any:
+    """The exported model in earlier versions."""
     from safetensors.torch import load_file
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
     config = json.loads((directory / "config.json").read_text()) | {"device": "cpu"}
-    model = HookedTransformer(HookedTransformerConfig.from_dict(config)).eval()
+    model = HookedTransformer(HookedTransformerConfig.from_dict(config))
     model.load_state_dict(load_file(directory / "model.safetensors"), strict=False)
+    return model
+
+
+def theirs(directory: Path, only_patterns: bool) -> Scores:
+    load = hooked if version("transformer-lens") < "4" else bridge
+    model = load(directory).eval()
     chosen = {"names_filter": lambda name: name.endswith("hook_pattern"), "return_type": None} if only_patterns else {}
 
     def scores(tokens: torch.Tensor) -> torch.Tensor:

@@ -1,14 +1,16 @@
-"""A model in the names and shapes of TransformerLens's `HookedTransformer`, which this module does not need.
+"""A model in the names and shapes of TransformerLens, which this module does not need.
 
-Its blocks are attention, or attention and then a feed-forward sublayer: it can hold the models `s`, `ss`, … and `sf`,
-`sfsf`, …. What a model lacks and a `HookedTransformer` always has (biases, positions added to the residual stream) is
-written as zeros, and a tied unembedding as a matrix of its own.
+What is written is what both its `HookedTransformer` (versions 2 and 3) and its `TransformerBridge` (version 4) read;
+docs/export.md shows how. Blocks are attention, or attention and then a feed-forward sublayer: they can hold the models
+`s`, `ss`, … and `sf`, `sfsf`, …. What a model lacks and TransformerLens always has (biases, positions added to the
+residual stream) is written as zeros, and a tied unembedding as a matrix of its own.
 """
 
 import re
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from induction_bump.model.options import ModelOptions
@@ -25,9 +27,9 @@ _POSITIONS = {"shortformer": "shortformer", "rotary": "rotary", "learned": "stan
 
 
 def config_of(options: ModelOptions, vocab_size: int, context: int) -> dict[str, Any]:
-    """Fields of `HookedTransformerConfig`, for its `from_dict`; numbers, text and null only.
+    """Fields of `HookedTransformerConfig` and `TransformerBridgeConfig`, for their `from_dict`; numbers, text and null.
 
-    Raises ExportError for a variant that a `HookedTransformer` cannot be.
+    Raises ExportError for a variant that TransformerLens does not have.
     """
     _check(options)
     feed_forward = "f" in options.sublayers
@@ -50,7 +52,7 @@ def config_of(options: ModelOptions, vocab_size: int, context: int) -> dict[str,
         config |= {
             "rotary_dim": options.width_of_head,
             "rotary_base": int(base) if base.is_integer() else base,  # declared as int there
-            "rotary_adjacent_pairs": False,
+            "rotary_adjacent_pairs": True,
         }
     return config
 
@@ -72,7 +74,7 @@ def _check(options: ModelOptions) -> None:
 
 @torch.no_grad()
 def state_dict_of(model: Transformer) -> dict[str, Tensor]:
-    """Every parameter of the `HookedTransformer` that `config_of` describes, in float32 on the CPU.
+    """Every parameter of the model that `config_of` describes, in float32 on the CPU.
 
     With D d_model, H heads, K d_head, M d_mlp, V vocabulary, T context, l layer:
 
@@ -80,15 +82,14 @@ def state_dict_of(model: Transformer) -> dict[str, Tensor]:
     |---|---|---|
     | `embed.W_E`, `unembed.W_U`, `unembed.b_U` | V D, D V, V | as here |
     | `pos_embed.W_pos` | T D | learned positions, sinusoids or zeros; not there in a rotary model |
-    | `blocks.l.attn.W_Q`, `W_K`, `W_V` | H D K | D H K here |
+    | `blocks.l.attn.W_Q`, `W_K`, `W_V` | H D K | D H K here; W_Q and W_K of a rotary model `in_adjacent_pairs` |
     | `blocks.l.attn.W_O` | H K D | as here |
     | `blocks.l.attn.b_Q`, `b_K`, `b_V`, `b_O` | H K, D | as here |
-    | `blocks.l.attn.rotary_cos`, `rotary_sin` | T K | rotary models: buffers, which it makes from angles in float32 |
     | `blocks.l.mlp.W_in`, `b_in`, `W_out`, `b_out` | D M, M, M D, D | as here |
     | `blocks.l.ln1`, `blocks.l.ln2`, `ln_final`: `.w`, `.b` | D | gain, bias (`.b` of a layer norm only) |
 
-    The causal masks that a `HookedTransformer` keeps among its buffers are left out: they take T² bytes a layer and are
-    right from the start. Raises ExportError as `config_of` does.
+    The causal masks and rotary tables that a `HookedTransformer` keeps among its buffers are left out: it makes them
+    itself, and a `TransformerBridge` has none. Raises ExportError as `config_of` does.
     """
     _check(model.options)
     tensors = {"embed.W_E": model.W_E, "unembed.W_U": model.unembedding}
@@ -100,7 +101,7 @@ def state_dict_of(model: Transformer) -> dict[str, Tensor]:
     for index, sublayer in enumerate(model.sublayers):
         block = f"blocks.{index // width}"
         if isinstance(sublayer, Attention):
-            tensors |= _under(f"{block}.attn", _attention(sublayer) | _rotary(model))
+            tensors |= _under(f"{block}.attn", _attention(sublayer, rotary=model.options.positions == "rotary"))
             tensors |= _under(f"{block}.ln1", _norm(sublayer.norm))
         else:
             assert isinstance(sublayer, FeedForward)
@@ -125,7 +126,7 @@ def _added_positions(model: Transformer) -> Tensor:
     return model.W_E.new_zeros(model.context, model.options.d_model)
 
 
-def _attention(sublayer: Attention) -> dict[str, Tensor]:
+def _attention(sublayer: Attention, rotary: bool) -> dict[str, Tensor]:
     H, K, D = sublayer.W_O.shape
     zeros = sublayer.W_O.new_zeros
     tensors: dict[str, Tensor] = {"W_O": sublayer.W_O}
@@ -133,16 +134,18 @@ def _attention(sublayer: Attention) -> dict[str, Tensor]:
         tensors[name] = getattr(sublayer, name).transpose(0, 1)
     for name, shape in (("b_Q", (H, K)), ("b_K", (H, K)), ("b_V", (H, K)), ("b_O", (D,))):
         tensors[name] = getattr(sublayer, name) if sublayer.biases else zeros(shape)
+    if rotary:
+        tensors |= {name: in_adjacent_pairs(tensors[name]) for name in ("W_Q", "W_K", "b_Q", "b_K")}
     return tensors
 
 
-def _rotary(model: Transformer) -> dict[str, Tensor]:
-    if model.options.positions != "rotary":
-        return {}
-    assert model.position_tables is not None
-    cos, signed = model.position_tables
-    sin = signed[:, signed.shape[1] // 2 :]  # the first half has the sign of the rotation in it
-    return {"rotary_cos": cos, "rotary_sin": torch.cat([sin, sin], dim=1)}
+def in_adjacent_pairs(of_head: Float[Tensor, "*n K"]) -> Float[Tensor, "*n K"]:
+    """Features (i, i + K/2), which are rotated together here, at (2i, 2i + 1).
+
+    `TransformerBridge` rotates no others, whatever `rotary_adjacent_pairs` says. Scores are sums over features, so that
+    queries and keys may have them in any one order.
+    """
+    return of_head.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
 
 
 def _feed_forward(sublayer: FeedForward) -> dict[str, Tensor]:
