@@ -1,17 +1,21 @@
 """One training on one, two and four processes: the same losses, the same tables, one end."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from induction_bump.measures import reading
 from induction_bump.measures.ranks import RankFailedError
 from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.records.directory import RunDirectory
 from induction_bump.training.errors import LossNotFiniteError
+from induction_bump.training.module import LanguageModel
 from induction_bump.training.options import RunConfig
 from induction_bump.training.train import train
 from tests.ranked import Columns, as_torchrun_does, assert_same_tables, free_port, in_processes
@@ -61,7 +65,9 @@ def in_ranks(rank: int, directory: Path, ports: dict[str, int]) -> dict[str, Any
             continue
         as_torchrun_does(rank, count, port)
         with pytest.MonkeyPatch.context() as patch:
-            if "/" in name and rank == 1:
+            if name == "two/norm" and rank == 1:
+                patch.setattr(LanguageModel, "configure_gradient_clipping", with_a_broken_norm)
+            elif "/" in name and rank == 1:
                 patch.setattr(reading, "_read", breaking_after_step_0(FAILURES[name.split("/")[1]]))
             try:
                 train(config(directory, layout, rank), RunDirectory(directory / name), cluster="torchrun")
@@ -84,11 +90,18 @@ def breaking_after_step_0(error: Exception) -> Callable[..., Any]:
     return broken
 
 
+def with_a_broken_norm(self: LanguageModel, *arguments: Any, **options: Any) -> None:
+    """As of a device that computes wrongly: gradients themselves are the same on all ranks."""
+    nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+    at = self.trainer.global_step == MIDDLE - 1
+    self.gradient_norm = torch.tensor(math.nan if at else 1.0)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """Where the runs are, and how each ended on each rank of four."""
     directory = tmp_path_factory.mktemp("trained")
-    names = [*LAYOUTS, *(f"two/{failure}" for failure in FAILURES)]
+    names = [*LAYOUTS, *(f"two/{failure}" for failure in FAILURES), "two/norm"]
     for name in names:
         layout = name.split("/")[0]
         run = begin(directory / name, config(directory, layout))
@@ -149,3 +162,16 @@ def test_an_error_of_one_rank_ends_all_of_them(trained: Trained, failure: str) -
     run = RunDirectory(directory / f"two/{failure}")
     assert [s.step for s in run.snapshots()] == [0]
     assert run.table("training").column("step").to_pylist() == list(range(1, MIDDLE + 1))
+
+
+def test_a_gradient_that_broke_on_one_rank_ends_all_of_them_before_anything_of_the_step_is_written(
+    trained: Trained,
+) -> None:
+    directory, ended = trained
+    for rank in (0, 1):
+        error = ended[rank]["two/norm"]
+        assert type(error) is LossNotFiniteError
+        assert str(error) == f"the gradient norm became nan at step {MIDDLE}; everything before it is kept"
+    run = RunDirectory(directory / "two/norm")
+    assert [s.step for s in run.snapshots()] == [0]
+    assert run.table("training").column("step").to_pylist() == list(range(1, MIDDLE))

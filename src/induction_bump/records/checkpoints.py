@@ -3,7 +3,8 @@
     state.pt    what training saved
     sha256      its checksum, as `sha256sum -c sha256` reads it
 
-The last two are kept. A checkpoint appears and goes whole; one that the disk has damaged is told by its checksum.
+The last two are kept. A checkpoint appears and goes whole; one that the disk has damaged is told by its checksum, and
+one with weights or moments that are not finite is as good as damaged: nothing comes of going on from it.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from induction_bump.records.files import directory_that_appears_whole, made, name_of, numbered, remove_whole
+from induction_bump.records.state_file import not_finite
 
 KEPT = 2
 """The one before the last is what a damaged last one is replaced by."""
@@ -34,7 +36,7 @@ class Checkpoint:
         return self.path / _STATE
 
     def damage(self) -> str | None:
-        """What is wrong with it, in one line; None where it is what was written.
+        """What is wrong with it, in one line; None where it is what was written, and training can go on from it.
 
         Raises OSError where it cannot be read now: what a disk or a server refuses for a moment may be intact.
         """
@@ -44,7 +46,10 @@ class Checkpoint:
                 found = hashlib.file_digest(data, "sha256").hexdigest()
         except (FileNotFoundError, ValueError, IndexError) as error:
             return f"{type(error).__name__}: {error}"
-        return None if found == written else "its sha256 is another"
+        if found != written:
+            return "its sha256 is another"
+        broken = not_finite(self.state)
+        return f"{broken} is not finite" if broken else None
 
 
 def checkpoints(run: Path) -> list[Checkpoint]:
@@ -53,7 +58,7 @@ def checkpoints(run: Path) -> list[Checkpoint]:
 
 
 def newest_intact(run: Path) -> Checkpoint | None:
-    """The last checkpoint that is what was written; later ones are named in a warning. Changes nothing."""
+    """The last checkpoint that training can go on from; later ones are named in a warning. Changes nothing."""
     left = checkpoints(run)
     while left:
         checkpoint = left.pop()

@@ -18,6 +18,7 @@ import torch
 from induction_bump.records.checkpoints import checkpoints, write_checkpoint
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.schema import RecordsError
+from induction_bump.training.finite import check_finite
 from induction_bump.training.module import LanguageModel
 from induction_bump.training.options import RunConfig
 from induction_bump.training.rows import TrainingRows
@@ -122,6 +123,7 @@ class Checkpoints(pl.Callback):
         self._last = step = trainer.global_step
         self.rows.flush(trainer)  # waits for the accelerator, so that its work is not counted as ours
         began = time.perf_counter()
+        check_finite(trainer, pl_module, moments=True)
 
         def commit() -> None:
             state = pl_module.state_after(step) | {

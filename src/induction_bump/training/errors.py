@@ -2,7 +2,7 @@
 
 
 class LossNotFiniteError(RuntimeError):
-    """Training cannot go on: the loss became NaN or infinite."""
+    """Training cannot go on: the loss, its gradient or the model became NaN or infinite."""
 
 
 class FirstRankFailedError(RuntimeError):

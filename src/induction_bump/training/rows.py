@@ -72,16 +72,18 @@ class TrainingRows(pl.Callback):
         if self._waiting:
             steps, losses, rates, norms, seconds = zip(*self._waiting, strict=True)
             self._waiting = []
-            mean = trainer.strategy.reduce(torch.stack(losses).float(), reduce_op="mean")
-            values = list(zip(steps, mean.tolist(), rates, torch.stack(norms).tolist(), strict=True))
-            if mean.is_cuda:
+            own = torch.stack([torch.stack(losses).float(), torch.stack(norms).float()])
+            over_ranks = trainer.strategy.reduce(own.clone(), reduce_op="mean")
+            # gradients are the same on all ranks; that of one which broke alone shows in the mean
+            values = list(zip(steps, *over_ranks.tolist(), rates, own[1].tolist(), strict=True))
+            if own.is_cuda:
                 # steps were only queued one by one; it is `tolist` that has waited for them
                 now = time.perf_counter()
                 whole = sum(seconds) + now - self._clock
                 seconds, self._clock = (whole / len(steps),) * len(steps), now
-            for (step, loss, rate, norm), duration in zip(values, seconds, strict=True):
-                if not math.isfinite(loss):
-                    broken = (step, loss)
+            for (step, loss, norm_over_ranks, rate, norm), duration in zip(values, seconds, strict=True):
+                broken = _broken(step, loss, norm_over_ranks)
+                if broken:
                     break
                 if trainer.is_global_zero:
                     self._gathered.append((step, loss, rate, norm, self.tokens_per_step / max(duration, 1e-9)))
@@ -90,7 +92,7 @@ class TrainingRows(pl.Callback):
         late = time.perf_counter() - self._committed > COMMIT_SECONDS
         on_first_rank(trainer, lambda: self._commit() if commit or late or broken else None)
         if broken:
-            raise LossNotFiniteError(f"the loss became {broken[1]} at step {broken[0]}; everything before it is kept")
+            raise LossNotFiniteError(f"{broken}; everything before it is kept")
 
     def _commit(self) -> None:
         if not self._gathered:
@@ -103,3 +105,11 @@ class TrainingRows(pl.Callback):
         self.run.append_training(pa.Table.from_arrays(arrays, schema=schema))
         self._gathered = []
         self._committed = time.perf_counter()
+
+
+def _broken(step: int, loss: float, norm: float) -> str | None:
+    """What is not finite of a step, the same on all ranks."""
+    for name, value in (("loss", loss), ("gradient norm", norm)):
+        if not math.isfinite(value):
+            return f"the {name} became {value} at step {step}"
+    return None

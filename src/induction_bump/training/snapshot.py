@@ -18,6 +18,7 @@ from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.measures.take import Measured, take
 from induction_bump.records.directory import RunDirectory
 from induction_bump.training.errors import LossNotFiniteError
+from induction_bump.training.finite import check_finite
 from induction_bump.training.measured_tables import add_nulls, tables_of
 from induction_bump.training.options import RunConfig
 from induction_bump.training.rows import TrainingRows
@@ -76,6 +77,7 @@ class Snapshots(pl.Callback):
         self.training_rows.flush(trainer)  # waits for the accelerator, so that its work is not counted as ours
         began = time.perf_counter()
         found = self._measure(pl_module.model, step) if measured else None
+        check_finite(trainer, pl_module, moments=False)
         measured_at = time.perf_counter()
 
         def commit() -> None:
