@@ -1,14 +1,11 @@
 """Files of a cache appear whole, and what killed processes left beside them goes."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from induction_bump.data.building import whole_or_not_at_all
+from tests.leftovers import left_by_a_dead_writer
 
 
 def write(path: Path, text: str) -> None:
@@ -32,16 +29,7 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_only_what_dead_processes_of_this_machine_left_goes(tmp_path: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    here = socket.gethostname()
-    dead, alive, elsewhere = (
-        f"a.json.{here}.{ended.pid}.tmp",
-        f"a.json.{here}.{os.getppid()}.tmp",
-        f"a.json.x.{ended.pid}.tmp",
-    )
-    for name in (dead, alive, elsewhere):
-        (tmp_path / name).touch()
+def test_what_a_dead_process_of_this_machine_left_goes(tmp_path: Path) -> None:
+    left_by_a_dead_writer(tmp_path / "other.json").touch()
     write(tmp_path / "a.json", "one")
-    assert {path.name for path in tmp_path.iterdir()} == {"a.json", alive, elsewhere}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -99,8 +99,7 @@ def _work(job: Job, rank: int, port: int, fault: Fault, log: Path | None, sender
 
 def left_aside(*directories: Path) -> list[Path]:
     """What no writer has cleared away."""
-    patterns = ("*.tmp", "*.partial")
-    return [path for directory in directories for pattern in patterns for path in directory.rglob(pattern)]
+    return [path for directory in directories for path in directory.rglob("*.tmp")]
 
 
 @contextmanager

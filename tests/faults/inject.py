@@ -85,7 +85,7 @@ class Injector:
         return call
 
     def where(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> str | None:
-        """What is written, with process ids left out; None where it is none of ours, or only read."""
+        """What is written, its writer left out; None where it is none of ours, or only read."""
         if name == "open":
             mode = named.get("mode", arguments[1] if len(arguments) > 1 else "r")
             if not set(mode) & set("wax+"):
@@ -98,5 +98,5 @@ class Injector:
         path = os.fspath(target)
         for directory in self.below:
             if path.startswith(directory):
-                return re.sub(r"\.(\d+)\.tmp", ".tmp", path.removeprefix(directory))
+                return re.sub(r"(\.[^./]+){4}\.tmp", ".tmp", path.removeprefix(directory))
         return None

@@ -20,6 +20,7 @@ from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.frames import rows
 from induction_bump.records.schema import PROBES, TABLES, RecordsError
 from induction_bump.tracking.options import TrackingOptions
+from tests.leftovers import left_by_a_dead_writer
 from tests.records.make import make_run
 
 
@@ -140,7 +141,7 @@ def test_clearing_leaves_no_trace_of_training_but_keeps_the_config(going: RunDir
     for name in ("phase_changes.csv", "phase_changes.parquet"):
         (going.path / name).write_text("")
     (going.path / "checkpoints").mkdir()
-    (going.path / ".run.json.99.tmp").write_text("")
+    left_by_a_dead_writer(going.path / "run.json").write_text("")
     going.clear()
     assert sorted(p.name for p in going.path.iterdir()) == ["config.yaml", "run.json"]
     assert going.snapshots() == []

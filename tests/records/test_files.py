@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from induction_bump.aside import remove_leftovers
 from induction_bump.launch.outcome import explain_failure
-from induction_bump.records.files import directory_that_appears_whole, remove_leftovers, replace_atomically
+from induction_bump.records.files import directory_that_appears_whole, replace_atomically
 
 
 def names(directory: Path) -> list[str]:
@@ -139,12 +140,3 @@ with directory_that_appears_whole(Path(sys.argv[1])) as aside:
     assert names(tmp_path) != []
     remove_leftovers(tmp_path)
     assert names(tmp_path) == []
-
-
-def test_only_leftovers_are_removed(tmp_path: Path):
-    (tmp_path / ".a.parquet.12.tmp").write_text("")
-    (tmp_path / ".00000007.12.tmp").mkdir()
-    (tmp_path / "a.parquet").write_text("")
-    (tmp_path / ".hidden").write_text("")
-    remove_leftovers(tmp_path)
-    assert names(tmp_path) == [".hidden", "a.parquet"]

@@ -2,13 +2,12 @@
 
 import fcntl
 import os
-import socket
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
+from induction_bump.aside import remove_leftovers, replacing
 
 
 @contextmanager
@@ -42,19 +41,9 @@ def whole_or_not_at_all(path: Path) -> Generator[Path, None, None]:
 
     Machines may share the directory. What killed processes of this one have left of such files goes.
     """
-    name = f"{path.name}.{socket.gethostname()}"
-    for left in path.parent.glob(f"{name}.*.tmp"):
-        pid = left.name.removesuffix(".tmp").rpartition(".")[2]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            left.unlink(missing_ok=True)
-    aside = path.with_name(f"{name}.{os.getpid()}.tmp")
-    try:
+    remove_leftovers(path.parent)
+    with replacing(path) as aside:
         yield aside
-        with aside.open("rb") as written:
-            os.fsync(written.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _is_there(path: Path, descriptor: int) -> bool:

@@ -4,10 +4,10 @@ The first note counts. Workers that find one end too, so that no rank waits for 
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from induction_bump.aside import aside_of
 from induction_bump.launch.outcome import Ending
 
 _NAME = "note"
@@ -24,7 +24,7 @@ class Note:
 
     def leave(self, directory: Path) -> None:
         """Write it, unless another worker was first."""
-        aside = directory / f"{_NAME}.{os.getpid()}"
+        aside = aside_of(directory / _NAME)
         aside.write_text(json.dumps(asdict(self)), encoding="utf-8")
         try:
             (directory / _NAME).hardlink_to(aside)

@@ -7,20 +7,16 @@ own, which no signal to the launcher's group reaches.
 import contextlib
 import errno
 import os
-import sys
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
+from induction_bump.processes import running_since
+
 _GONE = 1
 """Exit code of a worker whose launcher has gone; nobody is left to read it."""
-
-_ENDED = (b"Z", b"X")
-_START_FIELD = 22 - 4
-"""Of what follows the state, the third field."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +25,12 @@ class Watched:
 
     pid: int
     started: int
-    """Linux: when, in ticks after the machine booted; elsewhere the number that psutil makes of it."""
+    """What `running_since` says of it."""
 
     @classmethod
     def of(cls, pid: int) -> "Watched":
         """The process that has this pid now. Raises ProcessLookupError where there is none, or a zombie."""
-        started = _running_since(pid)
+        started = running_since(pid)
         if started is None:
             raise ProcessLookupError(errno.ESRCH, f"no process {pid}")
         return cls(pid, started)
@@ -60,25 +56,7 @@ class Watched:
 
     def alive(self) -> bool:
         """Whether it still runs; a zombie does not."""
-        return _running_since(self.pid) == self.started
-
-
-def _running_since(pid: int) -> int | None:
-    """What tells a process from others of its pid, as `Watched.started`; None where none runs, or a zombie."""
-    if not sys.platform.startswith("linux"):
-        try:
-            process = psutil.Process(pid)
-            # its `create_time` follows the clock, its hash is of what does not
-            return None if process.status() == psutil.STATUS_ZOMBIE else hash(process)
-        except psutil.NoSuchProcess:
-            return None
-    try:
-        described = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # proc_pid_stat(5): the second field, a name in parentheses, may hold blanks and parentheses of its own
-    state, *further = described[described.rindex(b")") + 1 :].split()
-    return None if state in _ENDED else int(further[_START_FIELD])
+        return running_since(self.pid) == self.started
 
 
 def end_with(watched: Watched, every_seconds: float = 0.5) -> None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
+from induction_bump.aside import remove_leftovers
 from induction_bump.options import parse
 from induction_bump.records.checkpoints import remove_checkpoints_after
 from induction_bump.records.files import (
@@ -23,7 +24,6 @@ from induction_bump.records.files import (
     made,
     name_of,
     numbered,
-    remove_leftovers,
     remove_whole,
     replace_atomically,
 )

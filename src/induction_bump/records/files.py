@@ -6,26 +6,14 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-
-@contextmanager
-def _named_in_errors(path: Path, aside: Path) -> Generator[None, None, None]:
-    """Let an error of the system be about `path` where it does not say which file it is about, or names `aside`."""
-    try:
-        yield
-    except OSError as error:
-        # what a write to an open file raises on a full disk knows no name
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)
-        elif isinstance(error.filename, str) and (name := Path(error.filename)).is_relative_to(aside):
-            error.filename = str(path / name.relative_to(aside))
-        raise
+from induction_bump.aside import aside_of, named_in_errors, remove, replacing
 
 
 def sync(path: Path) -> None:
     """Flush a file or a directory's entries to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        with _named_in_errors(path, path):
+        with named_in_errors(path, path):
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -44,16 +32,9 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     An OSError names `path` where it names nothing, or the file beside it.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _named_in_errors(path, aside):
-        try:
-            write(aside)
-            sync(aside)
-            aside.replace(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-        sync(path.parent)
+    with replacing(path) as aside:
+        write(aside)
+    sync(path.parent)
 
 
 @contextmanager
@@ -62,9 +43,8 @@ def directory_that_appears_whole(path: Path) -> Generator[Path, None, None]:
 
     An OSError of the block names `path` where it names nothing, or the directory beside it.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    with _named_in_errors(path, aside):
+    aside = aside_of(path)
+    with named_in_errors(path, aside):
         aside.mkdir(parents=True)
         try:
             yield aside
@@ -73,26 +53,17 @@ def directory_that_appears_whole(path: Path) -> Generator[Path, None, None]:
             sync(aside)
             aside.rename(path)
         except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
+            remove(aside)
             raise
         sync(path.parent)
 
 
 def remove_whole(directory: Path) -> None:
     """Delete a directory so that it is never there in part: what is being deleted has another name."""
-    aside = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    aside = aside_of(directory)
     directory.rename(aside)
     sync(directory.parent)
     shutil.rmtree(aside)
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Delete what a killed writer left aside in `directory`."""
-    for entry in directory.glob(".*.tmp"):
-        if entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
 
 
 def numbered(directory: Path) -> list[tuple[int, Path]]:
