@@ -19,6 +19,7 @@ from induction_bump.data.building import locked
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.options import DataOptions, PythonSourceOptions, TokenizerOptions
 from induction_bump.data.shards import Shards
+from tests.damage import DAMAGE
 from tests.data.conftest import make_texts, write_texts
 
 # A builder that tells where it is, and reads text files without `datasets`, which takes long to import. Its arguments:
@@ -111,6 +112,24 @@ def test_damaged_shards_are_built_again(text_options: DataOptions, tmp_path: Pat
     assert "train-00000.bin has 10 bytes" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("manifest.json", damage) for damage in DAMAGE.values()]
+    + [(name, DAMAGE["cut"]) for name in ("tokenizer.json", "train-00000.bin", "unigrams.bin")],
+)
+def test_shards_with_a_file_of_another_kind_are_built_again_and_said_to_be_damaged(
+    text_options: DataOptions, tmp_path: Path, name: str, damage: bytes, caplog: pytest.LogCaptureFixture
+):
+    first = find_or_build(text_options, tmp_path / "cache")
+    before = content(first.directory)
+    (first.directory / name).write_bytes(damage)
+    assert content(find_or_build(text_options, tmp_path / "cache").directory) == before
+    assert f"{first.directory} in a cache is damaged" in caplog.text
+    caplog.clear()
+    find_or_build(text_options, tmp_path / "cache")
+    assert not caplog.records
+
+
 def test_a_builder_that_fails_leaves_nothing(
     text_options: DataOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -118,7 +137,7 @@ def test_a_builder_that_fails_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "rename", full)
-    with pytest.raises(OSError, match=r"No space left on device: '.*/cache/corpora/.*\.partial'"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/cache/corpora/[^.]*'"):
         find_or_build(text_options, tmp_path / "cache")
     assert list((tmp_path / "cache/corpora").iterdir()) == []
 
@@ -177,7 +196,7 @@ def test_a_builder_that_was_killed_half_way_is_followed_by_one_that_finishes(tex
     wait_for(tmp_path / "first", killed)
     waiting = start(text_options, tmp_path, "second", pause=0)
     time.sleep(0.2)
-    (partial,) = (tmp_path / "cache/corpora").glob("*.partial")
+    (partial,) = (tmp_path / "cache/corpora").glob(".*.tmp")
     (partial / "left over").touch()
     killed.send_signal(signal.SIGKILL)
     killed.communicate()

@@ -19,6 +19,7 @@ from induction_bump.data.options import (
     TokenizerOptions,
     TriggersOptions,
 )
+from tests.damage import DAMAGE
 from tests.data.conftest import make_texts, write_texts
 
 TEXTS = make_texts(5, words=5)
@@ -141,12 +142,20 @@ def test_a_file_that_was_just_written_is_not_trusted(tmp_path: Path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_damaged_store_of_hashes_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_store_of_hashes_only_costs_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes, caplog: pytest.LogCaptureFixture
+):
     options = DataOptions(corpus=FilesOptions(paths=(str(write_texts(tmp_path / "a", TEXTS)),)))
     settle(monkeypatch)
     first = fingerprint(options, tmp_path / "cache")
-    (tmp_path / "cache/file_hashes.json").write_text("{not json")
+    store = tmp_path / "cache/file_hashes.json"
+    store.write_bytes(damage)
     assert fingerprint(options, tmp_path / "cache") == first
+    assert f"{store} in a cache is damaged" in caplog.text
+    caplog.clear()
+    assert fingerprint(options, tmp_path / "cache") == first
+    assert not caplog.records
 
 
 def test_a_tokenizer_file_is_its_content(tmp_path: Path):

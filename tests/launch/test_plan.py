@@ -13,6 +13,7 @@ from induction_bump.launch.finished import Finished
 from induction_bump.launch.ledger import Ledger
 from induction_bump.launch.outcome import Outcome
 from induction_bump.launch.plan import Cell
+from tests.damage import DAMAGE
 
 SEEDS = [["seed.init=0"], ["seed.init=1"]]
 
@@ -113,12 +114,15 @@ class TestRememberedCells:
         (tmp_path / "texts/a.txt").unlink()
         assert plan.read(tmp_path, "k") is None
 
-    @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"corpora": [], "cells": [{"overrides": []}]}'])
-    def test_a_damaged_plan_is_none(self, damage: str, cells: list[Cell], tmp_path: Path) -> None:
+    @pytest.mark.parametrize("damage", [*DAMAGE.values(), b'{"corpora": [], "cells": []}'])
+    def test_a_damaged_plan_is_none(
+        self, damage: bytes, cells: list[Cell], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         plan.remember(tmp_path, "k", cells)
         [file] = (tmp_path / plan.REMEMBERED).iterdir()
-        file.write_text(damage, encoding="utf-8")
+        file.write_bytes(damage)
         assert plan.read(tmp_path, "k") is None
+        assert f"{file} in a cache is damaged" in caplog.text
 
     def test_only_the_last_few_plans_are_kept(self, cells: list[Cell], tmp_path: Path) -> None:
         for number in range(15):
@@ -156,6 +160,21 @@ class TestFinishedRuns:
         assert not Finished(tmp_path).holds("1", run)
         (run / name).unlink()
         assert not Finished(tmp_path).holds("1", run)
+
+    @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+    def test_are_looked_at_again_where_the_file_is_damaged(
+        self, damage: bytes, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for _ in range(2):
+            known = Finished(tmp_path)
+            assert not known.holds("1", run)
+            known.add([("1", run)])
+            known.write()
+            assert Finished(tmp_path).holds("1", run)
+            [file] = (tmp_path / plan.REMEMBERED).iterdir()
+            file.write_bytes(damage)
+        Finished(tmp_path)
+        assert f"{file} in a cache is damaged" in caplog.text
 
     def test_a_renamed_run_is_looked_at_again(self, run: Path, tmp_path: Path) -> None:
         known = Finished(tmp_path)

@@ -18,6 +18,7 @@ from induction_bump.data.held_out import HeldOut
 from induction_bump.measures import ngrams as module
 from induction_bump.measures.ngrams import Ngrams, build, find_or_build
 from induction_bump.measures.options import NgramOptions
+from tests.damage import DAMAGE
 from tests.measures.markov import OPTIONS, MarkovCorpus, T, V
 
 
@@ -289,6 +290,19 @@ class TestCache:
             assert self.same(find_or_build(corpus, T, OPTIONS, tmp_path), ngrams)
             assert self.same(find_or_build(corpus, T, OPTIONS, tmp_path), ngrams)
         assert len(builds) <= 4
+
+    @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+    def test_what_replaced_it_is_said_to_be_damaged(
+        self, corpus: MarkovCorpus, ngrams: Ngrams, tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        find_or_build(corpus, T, OPTIONS, tmp_path)
+        (path,) = self.files(tmp_path)
+        path.write_bytes(damage)
+        assert self.same(find_or_build(corpus, T, OPTIONS, tmp_path), ngrams)
+        assert f"{path} in a cache is damaged" in caplog.text
+        caplog.clear()
+        assert self.same(find_or_build(corpus, T, OPTIONS, tmp_path), ngrams)
+        assert not caplog.records
 
     def test_a_file_of_something_else_is_built_again(
         self, corpus: MarkovCorpus, ngrams: Ngrams, tmp_path: Path

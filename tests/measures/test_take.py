@@ -16,6 +16,7 @@ from induction_bump.measures.registry import CHEAP, VERSIONS, measure_of
 from induction_bump.measures.take import take
 from induction_bump.model.options import ModelOptions
 from induction_bump.model.transformer import Tap, Transformer, next_token_losses
+from tests.damage import DAMAGE
 from tests.measures.corpus import SmallCorpus
 from tests.measures.naive_circuits import naive_qk_terms
 from tests.measures.wired import induction_model
@@ -146,6 +147,19 @@ class TestNull:
         first = null99(small().options, 32, 40, probes, self.few, tmp_path)
         monkeypatch.setattr("induction_bump.measures.null._maxima", None)
         assert null99(small().options, 32, 40, probes, self.few, tmp_path) == first
+
+    @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+    def test_a_damaged_entry_of_the_cache_is_made_again_and_heals(
+        self, probes: Probes, tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first = null99(small().options, 32, 40, probes, self.few, tmp_path)
+        (path,) = (tmp_path / "nulls").iterdir()
+        path.write_bytes(damage)
+        assert null99(small().options, 32, 40, probes, self.few, tmp_path) == first
+        assert f"{path} in a cache is damaged" in caplog.text
+        caplog.clear()
+        assert null99(small().options, 32, 40, probes, self.few, tmp_path) == first
+        assert not caplog.records
 
     def test_a_cache_that_cannot_be_written_costs_time_and_not_the_run(self, probes: Probes, tmp_path: Path) -> None:
         (tmp_path / "nulls").touch()

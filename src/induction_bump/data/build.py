@@ -2,23 +2,26 @@
 
 The hash is of everything the tokens depend on. One process builds, under a lock, into a directory beside the final one,
 and renames it when it is complete; whoever comes meanwhile waits and finds it. A builder that was killed leaves a
-partial directory and its lock's file, which the next one removes; one that ends leaves the shards alone.
+partial directory and its lock's file, which the next one on its machine removes; one that ends leaves the shards alone.
 """
 
 import errno
+import functools
 import logging
 import shutil
 from itertools import chain, islice
 from pathlib import Path
 
+from induction_bump.aside import aside_of, remove_leftovers
 from induction_bump.data.building import locked
+from induction_bump.data.cache import entry
 from induction_bump.data.cores import available_cores
 from induction_bump.data.documents import open_documents
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.fingerprint import digest, fingerprint, tokenizer_fingerprint
 from induction_bump.data.options import DataOptions, PythonSourceOptions
 from induction_bump.data.progress import TokenisingProgress
-from induction_bump.data.shards import FORMAT, HELD_OUT, TRAINING, DamagedShards, Shards, ShardWriter
+from induction_bump.data.shards import FORMAT, HELD_OUT, TRAINING, Shards, ShardWriter
 from induction_bump.data.tokenise import BatchTokeniser, is_held_out, tokenise
 from induction_bump.data.tokenizer import describe, load_pretrained, train_bpe
 
@@ -40,28 +43,26 @@ def find_or_build(options: DataOptions, cache: Path, *, progress: bool = True) -
         }
     )[:32]
     directory = cache.expanduser() / "corpora" / key
-    if directory.exists():
-        try:
-            return _opened(directory, options)
-        except DamagedShards as error:
-            log.warning("%s; it is built again", error)
+    opened = functools.partial(_opened, options=options)
+    if shards := entry(directory, opened):
+        return shards
     directory.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"{options.corpus.name}: another process is tokenising this corpus; waiting for it"
     with locked(directory.with_suffix(".lock"), waiting if progress else None):
-        try:
-            return _opened(directory, options)  # made while this process waited
-        except DamagedShards:
-            pass
-        partial = directory.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        if shards := entry(directory, opened):  # made while this process waited
+            return shards
+        remove_leftovers(directory.parent)
+        partial = aside_of(directory)
         partial.mkdir()
         try:
             _build(options, content, partial, progress)
+            if shards := entry(directory, opened):  # made meanwhile on a machine that does not see the lock
+                return shards
             shutil.rmtree(directory, ignore_errors=True)
             partial.rename(directory)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:  # as of an open file
-                error.filename = str(partial)
+                error.filename = str(directory)
             raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from induction_bump.data.building import whole_or_not_at_all
+from induction_bump.data.cache import read_json, write_json
 from induction_bump.data.documents import local_directory_files, local_files, source_files
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.options import (
@@ -115,8 +115,7 @@ class FileHashes:
         self._known: dict[str, list[Any]] = {}
         self._new: dict[str, list[Any]] = {}
         if self._store:
-            with suppress(OSError, ValueError):  # missing or damaged: hash again
-                self._known = json.loads(self._store.read_text(encoding="utf-8"))
+            self._known = read_json(self._store) or {}
 
     def sha256(self, path: Path) -> str:
         """Hash of a file's content."""
@@ -137,6 +136,4 @@ class FileHashes:
         if not self._store or not self._new:
             return
         with suppress(OSError):
-            self._store.parent.mkdir(parents=True, exist_ok=True)
-            with whole_or_not_at_all(self._store) as aside:
-                aside.write_text(json.dumps({**self._known, **self._new}), encoding="utf-8")
+            write_json(self._store, {**self._known, **self._new})

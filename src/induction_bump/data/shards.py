@@ -13,6 +13,7 @@ All numbers are little-endian.
 
 import hashlib
 import json
+import math
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +28,7 @@ FORMAT = 1
 SHARD_TOKENS = 1 << 26
 TRAINING, HELD_OUT = "train", "held_out"
 SPLITS = (TRAINING, HELD_OUT)
-_ALWAYS_HASHED = 64_000_000  # bytes; so little is read through at every opening
+_ALWAYS_HASHED = 64_000_000  # bytes; so much is read through at every opening, the tokenizer among it
 
 
 class DamagedShards(OSError):  # noqa: N818
@@ -211,19 +212,19 @@ class Shards:
         self.directory = directory
         try:
             self.manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-            assert self.manifest["format"] == FORMAT, "the directory's name holds the format"
+            if self.manifest["format"] != FORMAT:
+                raise ValueError(f"format {self.manifest['format']} instead of {FORMAT}")
             self._check_sizes()
-        except (OSError, ValueError, KeyError) as error:
+            about = self.manifest["tokenizer"]
+            self.tokenizer = TokenizerInfo(
+                hash=about["hash"],
+                vocab_size=about["vocab_size"],
+                bos=about["bos"],
+                special_tokens=tuple(about["special_tokens"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedShards(f"{directory} is damaged: {error!r}") from error
-        if sum(file["bytes"] for file in self._files()) <= _ALWAYS_HASHED:
-            self.verify()
-        about = self.manifest["tokenizer"]
-        self.tokenizer = TokenizerInfo(
-            hash=about["hash"],
-            vocab_size=about["vocab_size"],
-            bos=about["bos"],
-            special_tokens=tuple(about["special_tokens"]),
-        )
+        self.verify(_ALWAYS_HASHED)
 
     def stream(self, split: str) -> TokenStream:
         """The tokens of a split."""
@@ -235,9 +236,15 @@ class Shards:
         """How often each token occurs in the training part; 0 for special tokens."""
         return np.array(_mapped(self.directory / self.manifest["unigrams"]["name"], "<i8"), dtype=np.int64)
 
-    def verify(self) -> None:
-        """Read everything and compare its sha256. Raises DamagedShards naming the first file that differs."""
-        for file in self._files():
+    def verify(self, most_bytes: float = math.inf) -> None:
+        """Compare the sha256 of files, the smallest first, as long as they have `most_bytes` together.
+
+        Raises DamagedShards naming the first file that differs.
+        """
+        for file in sorted(self._files(), key=lambda file: file["bytes"]):
+            most_bytes -= file["bytes"]
+            if most_bytes < 0:
+                return
             with (self.directory / file["name"]).open("rb") as data:
                 if hashlib.file_digest(data, "sha256").hexdigest() != file["sha256"]:
                     raise DamagedShards(f"{self.directory / file['name']} is damaged: its sha256 is another")

@@ -1,12 +1,11 @@
 """Which runs of a study are known to be finished, without reading their files again."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from induction_bump.data.cache import read_json, write_json
 from induction_bump.launch.plan import REMEMBERED
-from induction_bump.records.files import made, replace_atomically
 
 _FILE = "finished.json"
 _STAMPED = ("run.json", "config.yaml")
@@ -38,16 +37,10 @@ class Finished:
             return
         self._known = {**self._read(), **self._new}
         self._new = {}
-        text = json.dumps(self._known)
-        made(self._file.parent)
-        replace_atomically(self._file, lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(self._file, self._known)
 
     def _read(self) -> dict[str, list[Any]]:
-        try:
-            known = json.loads(self._file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return known if isinstance(known, dict) else {}
+        return read_json(self._file) or {}
 
 
 def _stamp(path: Path) -> list[Any] | None:

@@ -18,9 +18,10 @@ from typing import Any
 import induction_bump
 from induction_bump.config.errors import ConfigError
 from induction_bump.config.resolve import dump, load
+from induction_bump.data.cache import read_json, write_json
 from induction_bump.data.errors import CorpusError
 from induction_bump.launch.job import Job, threads_per_process
-from induction_bump.records.files import made, replace_atomically
+from induction_bump.records.files import made
 from induction_bump.training.options import RunConfig
 
 REMEMBERED = "remembered"
@@ -132,23 +133,22 @@ class Corpora:
 
 def read(directory: Path, key: str) -> list[Cell] | None:
     """The cells that were remembered under `key`, if their corpora and tokenizers are what they were."""
+    content = read_json(directory / REMEMBERED / f"plan-{key}.json")
+    if content is None:
+        return None
+    cells = [Cell(**cell) for cell in content["cells"]]
     try:
-        content = json.loads((directory / REMEMBERED / f"plan-{key}.json").read_text(encoding="utf-8"))
-        cells = [Cell(**cell) for cell in content["cells"]]
-        if _contents(cells) != content["corpora"]:
-            return None
-    except (OSError, ValueError, KeyError, TypeError, ConfigError, CorpusError):
+        return cells if _contents(cells) == content["corpora"] else None
+    except (OSError, ConfigError, CorpusError):
         return None  # composing tells what is wrong
-    return cells
 
 
 def remember(directory: Path, key: str, cells: Sequence[Cell]) -> Path:
     """Keep the cells for the next call with this key, and the last few plans beside it. Returns the file."""
     content = {"corpora": _contents(cells), "cells": [_plain(cell) for cell in cells]}
-    text = json.dumps(content)
     plans = made(directory / REMEMBERED)
     file = plans / f"plan-{key}.json"
-    replace_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(file, content)
     for old in sorted(plans.glob("plan-*.json"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
         old.unlink(missing_ok=True)
     return file

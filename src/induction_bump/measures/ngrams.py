@@ -15,13 +15,14 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from induction_bump.data.building import locked, whole_or_not_at_all
+from induction_bump.data.cache import entry
 from induction_bump.data.corpus import Corpus, CorpusError
 from induction_bump.measures.options import NgramOptions
 
@@ -122,14 +123,15 @@ def find_or_build(corpus: Corpus, context: int, options: NgramOptions, cache: Pa
     those that come meanwhile wait and find it. Raises CorpusError where the corpus holds fewer than 2 held-out windows.
     """
     path = cache / "ngrams" / f"{_key(corpus, context, options)}.npz"
-    found = _stored(path, corpus.vocab_size)
+    stored = partial(_stored, vocab_size=corpus.vocab_size)
+    found = entry(path, stored)
     if found is not None:
         return found
     with ExitStack() as held:
         with suppress(OSError):  # a cache that cannot be written, or has no locks, costs time, not the run
             path.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(path.with_suffix(".lock")))
-        found = _stored(path, corpus.vocab_size)  # made while this process waited
+        found = entry(path, stored)  # made while this process waited
         if found is None:
             found = build(corpus, context, options)
             _store(found, path)
@@ -229,13 +231,10 @@ def _key(corpus: Corpus, context: int, options: NgramOptions) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _stored(path: Path, vocab_size: int) -> Ngrams | None:
-    """What a file of the cache holds; None where there is none, or a damaged one."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = Ngrams(vocab_size, arrays["pairs"], arrays["counts"], arrays["weights"])
-    except Exception:  # what damage makes `np.load` raise depends on the byte
-        return None
+def _stored(path: Path, vocab_size: int) -> Ngrams:
+    """What a file of the cache holds. Raises ValueError, and whatever `np.load` raises, for a damaged one."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        found = Ngrams(vocab_size, arrays["pairs"], arrays["counts"], arrays["weights"])
     pairs, counts, weights = found.pairs, found.counts, found.weights
     sound = (
         pairs.dtype == counts.dtype == np.int64
@@ -249,7 +248,9 @@ def _stored(path: Path, vocab_size: int) -> Ngrams | None:
         and bool((counts > 0).all())
         and bool(((weights >= 0) & (weights < 1)).all())
     )
-    return found if sound else None
+    if not sound:
+        raise ValueError("no counts of this vocabulary")
+    return found
 
 
 def _store(ngrams: Ngrams, path: Path) -> None:

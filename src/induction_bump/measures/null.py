@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from induction_bump.data.building import whole_or_not_at_all
+from induction_bump.data.cache import read_json, write_json
 from induction_bump.measures.options import NullOptions
 from induction_bump.measures.probes import Probes
 from induction_bump.measures.ranks import ALONE, Ranks
@@ -54,21 +53,15 @@ def null99(
         return {"": np.array([_maxima(model, vocab_size, context, probes, options, i, device) for i in numbers])}
 
     with ranks.failing_together():
-        known = ranks.from_first(lambda: json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None)
+        known = ranks.from_first(lambda: read_json(path))
         if known is not None:
             return known
         found = ranks.whole(options.initialisations, maxima)[""]
         values = {name: float(v) for name, v in zip(SCORES, np.quantile(found, 0.99, axis=0), strict=True)}
         if ranks.rank == 0:
-            _store(values, path)
+            with suppress(OSError):  # a cache that cannot be written costs time, not the run
+                write_json(path, values)
     return values
-
-
-def _store(values: Mapping[str, float], path: Path) -> None:
-    with suppress(OSError):  # a cache that cannot be written costs time, not the run
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_or_not_at_all(path) as aside:
-            aside.write_text(json.dumps(values), encoding="utf-8")
 
 
 def _maxima(

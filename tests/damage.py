@@ -1,0 +1,12 @@
+"""What becomes of files."""
+
+DAMAGE = {
+    "cut": b"{",
+    "empty": b"",
+    "garbage": bytes(range(256)),
+    "a list": b"[]",
+    "a number": b"7",
+    "null": b"null",
+    "other keys": b'{"a": {"b": 1}}',
+}
+"""What a file holds after it, by what it is called."""
