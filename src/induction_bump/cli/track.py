@@ -5,7 +5,7 @@ from pathlib import Path
 
 from induction_bump.cli.lines import complain
 
-HELP = "mirror the records of a run or study into Weights & Biases"
+HELP = "mirror curves, head scores and events of a run or study into Weights & Biases"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
