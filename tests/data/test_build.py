@@ -149,6 +149,15 @@ def test_a_corpus_that_is_refused_leaves_nothing(text_options: DataOptions, tmp_
     assert list((tmp_path / "cache/corpora").iterdir()) == []
 
 
+def test_undecodable_text_is_refused_though_shards_without_it_are_there(text_options: DataOptions, tmp_path: Path):
+    (tmp_path / "texts/00007.txt").write_bytes("grün".encode("latin-1"))
+    skipped = find_or_build(text_options, tmp_path / "cache")
+    corpus = dataclasses.replace(text_options.corpus, undecodable="refuse")
+    with pytest.raises(CorpusError, match=r"undecodable=refuse: .*/00007\.txt cannot be decoded"):
+        find_or_build(dataclasses.replace(text_options, corpus=corpus), tmp_path / "cache")
+    assert list((tmp_path / "cache/corpora").iterdir()) == [skipped.directory]
+
+
 def test_a_corpus_that_is_built_leaves_its_shards_alone(text_options: DataOptions, tmp_path: Path):
     shards = find_or_build(text_options, tmp_path / "cache")
     assert list((tmp_path / "cache/corpora").iterdir()) == [shards.directory]

@@ -1,7 +1,7 @@
 """Documents are read in a settled order from every source, and what cannot be read is said in one line."""
 
+import dataclasses
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from induction_bump.data.documents import open_documents, source_files
+from induction_bump.data.documents import Documents, open_documents, source_files
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.options import FilesOptions, HubOptions, PythonSourceOptions
 from tests.data.conftest import make_texts, write_texts
@@ -91,16 +91,6 @@ def test_an_empty_file_is_named(tmp_path: Path):
     root = write_texts(tmp_path / "a", [*TEXTS, ""])
     with pytest.raises(CorpusError, match=r"^data\.corpus\.paths: .*/00007\.txt is empty"):
         files(root)
-
-
-def test_an_undecodable_file_is_named_among_others(tmp_path: Path):
-    root = write_texts(tmp_path / "a", TEXTS)
-    (root / "00004.txt").write_bytes("grün".encode("latin-1"))
-    with pytest.raises(
-        CorpusError, match=r"^data\.corpus\.paths: .*/00004\.txt cannot be read: 'utf-8' codec"
-    ) as caught:
-        files(root)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("format", "write"), [("jsonl", write_jsonl), ("parquet", write_parquet)])
@@ -251,6 +241,123 @@ def test_remote_code_is_never_run(tmp_path: Path):
     assert not mark.exists()
 
 
+# --- what is no UTF-8 ----------------------------------------------------------------------------------------------
+
+BAD, MENDED = "grün".encode("latin-1"), "gr�n"
+
+
+def as_text_files(root: Path, documents: list[bytes]) -> FilesOptions:
+    root.mkdir()
+    for number, data in enumerate(documents):
+        (root / f"{number}.txt").write_bytes(data)
+    return FilesOptions(paths=(str(root),))
+
+
+def as_jsonl(root: Path, documents: list[bytes]) -> FilesOptions:
+    root.mkdir()
+    (root / "x.jsonl").write_bytes(b"".join(b'{"text": "%s"}\n' % data for data in documents))
+    return FilesOptions(paths=(str(root),), format="jsonl")
+
+
+def as_parquet(root: Path, documents: list[bytes]) -> FilesOptions:
+    root.mkdir()
+    buffers = pa.array(documents, pa.binary()).buffers()
+    texts = pa.Array.from_buffers(pa.string(), len(documents), buffers)  # nobody looks whether they are UTF-8
+    pq.write_table(pa.table({"text": texts}), root / "x.parquet")
+    return FilesOptions(paths=(str(root),), format="parquet")
+
+
+def as_lines(root: Path, documents: list[bytes]) -> HubOptions:
+    root.mkdir()
+    (root / "train.txt").write_bytes(b"".join(data + b"\n" for data in documents))
+    return HubOptions(dataset=str(root), revision="v1")
+
+
+def as_lines_at_once(root: Path, documents: list[bytes]) -> HubOptions:
+    return dataclasses.replace(as_lines(root, documents), streaming=False)
+
+
+def as_csv(root: Path, documents: list[bytes]) -> HubOptions:
+    root.mkdir()
+    (root / "train.csv").write_bytes("größe\n".encode() + b"".join(data + b"\n" for data in documents))
+    return HubOptions(dataset=str(root), revision="v1", text_field="größe", streaming=False)
+
+
+def as_source(root: Path, documents: list[bytes]) -> PythonSourceOptions:
+    root.mkdir()
+    for number, data in enumerate(documents):
+        (root / f"{number}.py").write_bytes(data)
+    return PythonSourceOptions()
+
+
+LAYOUTS = {
+    as_text_files: ("files", "{root}/2.txt"),
+    as_jsonl: ("rows", "row 2 of {root}/x.jsonl"),
+    as_parquet: ("rows", "row 2 of {root}/x.parquet"),
+    as_lines: ("rows", "row 2 of {root}"),
+    as_lines_at_once: ("rows", "row 2 of {root}"),
+    as_csv: ("rows", "row 2 of {root}"),
+    as_source: ("files", "{root}/2.py"),
+}
+
+
+@pytest.fixture(params=list(LAYOUTS), ids=lambda lay_out: lay_out.__name__)
+def laid_out(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Documents in one of the layouts under a policy, what it calls them, and what it calls the third."""
+    root = tmp_path / "set"
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(root))
+    kind, name = LAYOUTS[request.param]
+
+    def read(documents: list[bytes], policy: str) -> Documents:
+        return open_documents(dataclasses.replace(request.param(root, documents), undecodable=policy))
+
+    return read, kind, name.format(root=root)
+
+
+SOME_BAD = ["one".encode(), "grün".encode(), BAD, b"two"]
+
+
+def test_what_is_no_utf8_is_left_out_counted_and_named_once(laid_out, caplog: pytest.LogCaptureFixture):
+    read, kind, name = laid_out
+    documents = read(SOME_BAD, "skip")
+    assert list(documents) == list(documents) == ["one", "grün", "two"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"data.corpus.undecodable=skip: 1 of 4 {kind} cannot be decoded ({name}); left out"
+    ]
+
+
+def test_what_is_no_utf8_is_mended_where_that_is_asked_for(laid_out, caplog: pytest.LogCaptureFixture):
+    read, kind, name = laid_out
+    assert list(read(SOME_BAD, "replace")) == ["one", "grün", MENDED, "two"]
+    assert f"=replace: 1 of 4 {kind} cannot be decoded ({name}); such bytes became �" in caplog.text
+
+
+def test_what_is_no_utf8_is_refused_in_a_line_where_that_is_asked_for(laid_out):
+    read, _, name = laid_out
+    with pytest.raises(CorpusError, match=rf"^data\.corpus\.undecodable=refuse: {name} cannot be decoded: ") as caught:
+        list(read(SOME_BAD, "refuse"))
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_but_undecodable_text_is_an_error(laid_out):
+    read, kind, _ = laid_out
+    with pytest.raises(CorpusError, match=rf"^data\.corpus\.undecodable=skip: 2 of 2 {kind} cannot be decoded \("):
+        list(read([BAD, BAD], "skip"))
+
+
+def test_only_the_first_few_of_many_undecodable_files_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    documents = open_documents(as_text_files(tmp_path / "a", [BAD] * 9 + [b"one"]))
+    assert list(documents) == ["one"]
+    assert "0.txt, " in caplog.text
+    assert "2.txt and 6 more)" in caplog.text
+    assert "3.txt" not in caplog.text
+
+
+def test_undecodable_text_after_the_last_document_that_is_wanted_is_not_read(tmp_path: Path):
+    options = dataclasses.replace(as_lines(tmp_path / "a", SOME_BAD), undecodable="refuse", max_documents=2)
+    assert list(open_documents(options)) == ["one", "grün"]
+
+
 # --- python_source -------------------------------------------------------------------------------------------------
 
 
@@ -283,15 +390,6 @@ def test_installed_packages_are_added_on_request(library: Path):
     documents = list(open_documents(PythonSourceOptions(installed_packages=True)))
     assert documents[-1] == "d = 3\n"
     assert len(documents) == 4
-
-
-def test_undecodable_source_is_left_out_with_one_counted_warning(library: Path, caplog: pytest.LogCaptureFixture):
-    documents = open_documents(PythonSourceOptions())
-    with caplog.at_level(logging.WARNING):
-        list(documents), list(documents)
-    assert [record.getMessage() for record in caplog.records] == [
-        "python_source: 1 of 5 files cannot be decoded; left out"
-    ]
 
 
 def test_this_machines_own_library_is_found():

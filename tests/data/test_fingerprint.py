@@ -48,6 +48,18 @@ def test_the_column_counts_where_there_are_columns(tmp_path: Path):
     assert of_files(path) != of_files(path, format="jsonl")
 
 
+def test_undecodable_text_counts_where_it_is_mended(tmp_path: Path):
+    root = write_texts(tmp_path / "a", TEXTS)
+    assert of_files(root) == of_files(root, undecodable="skip") == of_files(root, undecodable="refuse")
+    assert of_files(root) != of_files(root, undecodable="replace")
+    assert of_hub() == of_hub(undecodable="refuse") != of_hub(undecodable="replace")
+
+
+def test_fingerprints_of_texts_stay_what_they_were(tmp_path: Path):
+    assert of_files(write_texts(tmp_path / "a", TEXTS))[:16] == "2099b5e6fc090b03"
+    assert of_hub()[:16] == "9c9c6e37d90641c1"
+
+
 def test_synthetic_corpora_are_their_options():
     found = {
         fingerprint(DataOptions(corpus=corpus))

@@ -19,7 +19,7 @@ from induction_bump.data.cores import available_cores
 from induction_bump.data.documents import open_documents
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.fingerprint import digest, fingerprint, tokenizer_fingerprint
-from induction_bump.data.options import DataOptions, PythonSourceOptions
+from induction_bump.data.options import DataOptions, PythonSourceOptions, RepeatsOptions, TriggersOptions
 from induction_bump.data.progress import TokenisingProgress
 from induction_bump.data.shards import FORMAT, HELD_OUT, TRAINING, Shards, ShardWriter
 from induction_bump.data.tokenise import BatchTokeniser, is_held_out, tokenise
@@ -34,14 +34,15 @@ LITTLE_SOURCE = 25_000_000
 def find_or_build(options: DataOptions, cache: Path, *, progress: bool = True) -> Shards:
     """The shards of a text corpus. Raises CorpusError for what the user can mend."""
     content = fingerprint(options, cache)
-    key = digest(
-        {
-            "format": FORMAT,
-            "corpus": content,
-            "tokenizer": tokenizer_fingerprint(options.tokenizer),
-            "held_out_share": options.held_out_share,
-        }
-    )[:32]
+    depends_on = {
+        "format": FORMAT,
+        "corpus": content,
+        "tokenizer": tokenizer_fingerprint(options.tokenizer),
+        "held_out_share": options.held_out_share,
+    }
+    if _refuses_undecodable(options):  # so that shards for which some were skipped are not found instead
+        depends_on["undecodable"] = "refuse"
+    key = digest(depends_on)[:32]
     directory = cache.expanduser() / "corpora" / key
     opened = functools.partial(_opened, options=options)
     if shards := entry(directory, opened):
@@ -67,6 +68,11 @@ def find_or_build(options: DataOptions, cache: Path, *, progress: bool = True) -
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return _opened(directory, options)
+
+
+def _refuses_undecodable(options: DataOptions) -> bool:
+    corpus = options.corpus
+    return not isinstance(corpus, RepeatsOptions | TriggersOptions) and corpus.undecodable == "refuse"
 
 
 def _opened(directory: Path, options: DataOptions) -> Shards:

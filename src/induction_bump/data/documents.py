@@ -5,6 +5,7 @@ a user got wrong is a CorpusError that names the key, the value and what is allo
 """
 
 import glob
+import io
 import logging
 import os
 import sys
@@ -12,11 +13,11 @@ import sysconfig
 import tokenize
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from induction_bump.data import json_lines
+from induction_bump.data.decoding import Decoder
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.options import CorpusOptions, FilesOptions, HubOptions, PythonSourceOptions
 
@@ -25,6 +26,11 @@ log = logging.getLogger(__name__)
 _FILES_AT_ONCE = 500  # `datasets` resolves every file of a list before it reads the first
 _SUFFIXES = {"text": ("",), "jsonl": (".jsonl", ".json", ".jsonl.gz", ".jsonl.zst"), "parquet": (".parquet",)}
 _BUILDERS = {"text": "text", "jsonl": "json", "parquet": "parquet"}
+_DECODING_BUILDERS = ("text", "csv")
+"""Of `datasets`: those that decode what they read. The others hand on what they find, UTF-8 or not."""
+_AS_BYTES = {"encoding": "latin-1"}
+"""Has them keep every byte, as the character of that number."""
+_ROWS_AT_ONCE = 16
 
 
 class Documents(Protocol):
@@ -53,23 +59,22 @@ class PythonSource:
 
     def __init__(self, options: PythonSourceOptions) -> None:
         self.files = source_files(options)
-        self._told = False
         self.bytes = sum(path.stat().st_size for path in self.files)
+        self._decoder = Decoder(options.undecodable, "files", _source)
 
     def __iter__(self) -> Iterator[str]:
-        undecodable = 0
-        for path in self.files:
-            try:
-                with tokenize.open(path) as file:  # honours the encoding that a file declares
-                    text = file.read()
-            except (SyntaxError, UnicodeDecodeError, LookupError):
-                undecodable += 1
-                continue
-            if text.strip():
-                yield text
-        if undecodable and not self._told:
-            self._told = True
-            log.warning("python_source: %d of %d files cannot be decoded; left out", undecodable, len(self.files))
+        return self._decoder.texts((str(path), path.read_bytes()) for path in self.files)
+
+
+def _source(data: bytes, errors: str) -> str:
+    """Python source in the encoding that it declares, or with mended bytes in UTF-8 where it declares none."""
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+    except SyntaxError:
+        if errors == "strict":
+            raise
+        encoding = "utf-8"
+    return io.TextIOWrapper(io.BytesIO(data), encoding, errors).read()
 
 
 def source_files(options: PythonSourceOptions) -> list[Path]:
@@ -88,18 +93,21 @@ class Files:
         self.options = options
         self.files = local_files(options)
         self.bytes = sum(path.stat().st_size for path in self.files)
+        self._decoder = Decoder(options.undecodable, "files" if options.format == "text" else "rows")
 
     def __iter__(self) -> Iterator[str]:
+        return self._decoder.texts(self._pieces())
+
+    def _pieces(self) -> Iterator[tuple[str, bytes]]:
         from datasets import load_dataset
 
         options = self.options
-        as_documents: dict[str, Any] = {"sample_by": "document"} if options.format == "text" else {}
+        is_text = options.format == "text"
+        as_documents: dict[str, Any] = {"sample_by": "document", **_AS_BYTES} if is_text else {}
         for start in range(0, len(self.files), _FILES_AT_ONCE):
             files = self.files[start : start + _FILES_AT_ONCE]
-            with (
-                _user_errors("data.corpus.paths", lambda error, files=files: self._culprit(files, error)),
-                self._lines(files),
-            ):
+            here = str(files[0]) if len(files) == 1 else f"{files[0]} … {files[-1]}"
+            with _user_errors("data.corpus.paths", here), self._lines(files):
                 rows = load_dataset(
                     _BUILDERS[options.format],
                     data_files=[glob.escape(str(path)) for path in files],
@@ -107,7 +115,9 @@ class Files:
                     streaming=True,
                     **as_documents,
                 )
-                yield from _texts(rows, options.text_field if options.format != "text" else "text")
+                field = "text" if is_text else options.text_field
+                for number, data in _column(rows, field, from_bytes=is_text):
+                    yield str(files[number]) if is_text else f"row {number} of {here}", data
 
     @contextmanager
     def _lines(self, files: list[Path]) -> Generator[None, None, None]:
@@ -121,19 +131,6 @@ class Files:
             if options.format == "jsonl" and (wrong := json_lines.fault(files, options.text_field)):
                 raise CorpusError(f"data.corpus.paths: {wrong}") from error
             raise
-
-    def _culprit(self, files: list[Path], error: Exception) -> str:
-        """The value of `paths` to name: the first file that cannot be read on its own, where that is cheap to say."""
-        if not isinstance(error, UnicodeDecodeError):
-            return str(files[0]) if len(files) == 1 else f"{files[0]} … {files[-1]}"
-        for path in files:
-            try:
-                with path.open(encoding="utf-8") as file:
-                    while file.read(1 << 20):
-                        pass
-            except UnicodeDecodeError:
-                return str(path)
-        return str(files[0])
 
 
 def local_files(options: FilesOptions) -> list[Path]:
@@ -170,28 +167,36 @@ class HubDataset:
         self._path = str(directory or options.dataset)
         # a local directory has no revisions
         self._revision: dict[str, Any] = {} if directory else {"revision": options.revision}
+        self._decoder = Decoder(options.undecodable, "rows")
 
     def __iter__(self) -> Iterator[str]:
+        return self._decoder.texts(self._pieces(), self.options.max_documents)
+
+    def _pieces(self) -> Iterator[tuple[str, bytes]]:
         options = self.options
-        with _user_errors("data.corpus.dataset", lambda _: options.dataset):
-            from datasets import disable_progress_bars, load_dataset
+        with _user_errors("data.corpus.dataset", options.dataset):
+            from datasets import disable_progress_bars, load_dataset, load_dataset_builder
 
             if not sys.stderr.isatty():
                 disable_progress_bars()
             try:
+                builder = load_dataset_builder(self._path, name=options.config, **self._revision)
+                decodes = builder.name in _DECODING_BUILDERS
                 rows = load_dataset(
                     self._path,
                     name=options.config,
                     split=options.split,
                     streaming=options.streaming,
                     **self._revision,
+                    **(_AS_BYTES if decodes else {}),
                 )
             except RuntimeError as error:  # it wants to run the data set's own code
                 raise CorpusError(f"data.corpus.dataset={options.dataset!r} cannot be read: {error}") from error
             except ValueError:
                 self._check_names()
                 raise
-            yield from islice(_texts(rows, options.text_field), options.max_documents)
+            for number, data in _column(rows, options.text_field, from_bytes=decodes):
+                yield f"row {number} of {options.dataset}", data
 
     def _check_names(self) -> None:
         """Raise CorpusError for a configuration or split that the data set does not have."""
@@ -237,26 +242,43 @@ def _below(root: Path, suffixes: tuple[str, ...], leave_out: tuple[str, ...] = (
     return [Path(path) for path in sorted(found)]
 
 
-def _texts(rows: Any, field: str) -> Iterator[str]:
-    """The text of each row of a `datasets` dataset; rows with null or blank text are left out."""
-    columns = rows.column_names or list(next(iter(rows), {field: ""}))
+def _column(rows: Any, field: str, *, from_bytes: bool) -> Iterator[tuple[int, bytes]]:
+    """Number and text, in the bytes in which it lies there, of each row of a `datasets` dataset.
+
+    Rows with null are left out. Args: from_bytes, whether the data set was read with `_AS_BYTES`.
+    """
+    tables = rows.with_format("arrow")
+    columns = rows.column_names or next((table.column_names for table in tables.iter(batch_size=1)), [field])
+    if from_bytes:
+        columns = [_bytes_of(name).decode("utf-8", "replace") for name in columns]
     if field not in columns:
         raise CorpusError(f"data.corpus.text_field={field!r} is no column; there are {', '.join(map(repr, columns))}")
-    nulls = 0
-    for number, row in enumerate(rows.select_columns([field])):
-        text = row[field]
-        if text is None:
-            nulls += 1
-        elif not isinstance(text, str):
-            raise CorpusError(f"data.corpus.text_field={field!r} holds {type(text).__name__} in row {number}, not text")
-        elif text.strip():
-            yield text
+    name = field.encode().decode("latin-1") if from_bytes else field
+    before = nulls = 0
+    for table in tables.select_columns([name]).iter(batch_size=_ROWS_AT_ONCE):
+        column = table.column(name)
+        is_text = str(column.type) in ("string", "large_string")
+        if is_text and not from_bytes:
+            column = column.cast("large_binary")  # which looks at no byte of it
+        for number, value in enumerate(column.to_pylist(), start=before):
+            if value is None:
+                nulls += 1
+            elif is_text:
+                yield number, _bytes_of(value) if from_bytes else value
+            else:
+                kind = type(value).__name__
+                raise CorpusError(f"data.corpus.text_field={field!r} holds {kind} in row {number}, not text")
+        before += len(column)
     if nulls:
         log.warning("data.corpus.text_field=%r: %d rows hold no text; left out", field, nulls)
 
 
+def _bytes_of(text: str) -> bytes:
+    return text.encode("latin-1")
+
+
 @contextmanager
-def _user_errors(key: str, value: Any) -> Generator[None, None, None]:
+def _user_errors(key: str, value: str) -> Generator[None, None, None]:
     """Turn what `datasets` raises for unreadable input into a CorpusError; a full disk stays what it is."""
     from datasets.exceptions import DatasetsError
 
@@ -275,7 +297,7 @@ def _user_errors(key: str, value: Any) -> Generator[None, None, None]:
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         if reason == "Couldn't cast":
             reason = "some rows have other columns, or other types in them, than those before"
-        raise CorpusError(f"{key}: {value(cause)} cannot be read: {reason}") from error
+        raise CorpusError(f"{key}: {value} cannot be read: {reason}") from error
     finally:
         for logger, level in theirs.items():
             logger.setLevel(level)

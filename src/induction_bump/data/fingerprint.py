@@ -53,7 +53,7 @@ def fingerprint(options: DataOptions, cache: Path | None = None) -> str:
     files = FileHashes(cache)
     if isinstance(corpus, PythonSourceOptions):
         content: Any = [files.sha256(path) for path in source_files(corpus)]
-        about = {}
+        about: dict[str, Any] = {}
     elif isinstance(corpus, FilesOptions):
         content = [files.sha256(path) for path in local_files(corpus)]
         about = {"format": corpus.format}
@@ -69,6 +69,8 @@ def fingerprint(options: DataOptions, cache: Path | None = None) -> str:
             "text_field": corpus.text_field,
             "max_documents": corpus.max_documents,
         }
+    if corpus.undecodable == "replace":  # the other policies give the same texts, where they give any
+        about["undecodable"] = corpus.undecodable
     files.remember()
     return digest(
         {"generation": GENERATION, "name": corpus.name, "content": content, **without_neutral(about, NEUTRAL)}

@@ -64,6 +64,10 @@ class TriggersOptions:
         return self
 
 
+UndecodablePolicy = Literal["refuse", "skip", "replace"]
+"""What becomes of documents that are no UTF-8: an error, left out with a warning, or � for what is no character."""
+
+
 @options
 class PythonSourceOptions:
     """Real text on every machine: the Python standard library's own source."""
@@ -71,6 +75,8 @@ class PythonSourceOptions:
     name: Literal["python_source"] = "python_source"
     installed_packages: bool = False
     """Add the source of installed packages."""
+    undecodable: UndecodablePolicy = "skip"
+    """Files that are not in the encoding they declare: `refuse` them, `skip` them, or `replace` their bad bytes by �."""
 
 
 @options
@@ -84,6 +90,8 @@ class FilesOptions:
     """Layout; in `text` a file is a document."""
     text_field: Text = "text"
     """Column of JSONL and Parquet that holds the text."""
+    undecodable: UndecodablePolicy = "skip"
+    """Documents that are no UTF-8: `refuse` them, `skip` them, or `replace` their bad bytes by �."""
 
 
 @options
@@ -105,6 +113,8 @@ class HubOptions:
     """Read as a stream instead of downloading whole."""
     max_documents: Positive | None = None
     """Stop after so many documents."""
+    undecodable: UndecodablePolicy = "skip"
+    """Documents that are no UTF-8: `refuse` them, `skip` them, or `replace` their bad bytes by �."""
 
 
 CorpusOptions = Annotated[
