@@ -144,10 +144,11 @@ def test_a_model_that_is_not_finite_is_named_and_the_others_are_measured(
 def test_a_lost_process_is_one_line(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    from induction_bump.pools import WorkerLostError
     from induction_bump.training import measure_saved
 
     def lost(*_: object, **__: object) -> None:
-        raise measure_saved.WorkerLostError("a process was lost")
+        raise WorkerLostError("a process was lost")
 
     monkeypatch.setattr(measure_saved, "measure", lost)
     assert cli.main(["measure", "study"]) == 1

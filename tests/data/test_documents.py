@@ -314,7 +314,7 @@ def laid_out(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return read, kind, name.format(root=root)
 
 
-SOME_BAD = ["one".encode(), "grün".encode(), BAD, b"two"]
+SOME_BAD = [b"one", "grün".encode(), BAD, b"two"]
 
 
 def test_what_is_no_utf8_is_left_out_counted_and_named_once(laid_out, caplog: pytest.LogCaptureFixture):

@@ -14,7 +14,8 @@ from induction_bump.data import tokenise as module
 from induction_bump.data.options import TokenizerOptions
 from induction_bump.data.tokenise import BatchTokeniser, tokenise
 from induction_bump.data.tokenizer import train_bpe
-from tests.data.conftest import make_texts
+from induction_bump.pools import WorkerLostError
+from tests.data.conftest import make_texts, write_texts
 
 TEXTS = make_texts(60)
 
@@ -64,6 +65,40 @@ def test_memory_does_not_grow_with_the_corpus(tokeniser: BatchTokeniser, process
     assert read > 500_000
     # the first eight batches are gathered, and then two a process and one more are on their way
     assert ahead < 16 * 4500
+
+
+@pytest.mark.processes
+def test_a_process_that_is_killed_is_told_of_in_a_line(tokeniser: BatchTokeniser):
+    batches = tokenise(TEXTS * 10, tokeniser, 2)
+    next(batches)
+    for process in psutil.Process().children():
+        if "spawn_main" in " ".join(process.cmdline()):
+            process.kill()
+    with pytest.raises(WorkerLostError, match=r"^a process that tokenises was killed \(out of memory\?\): "):
+        list(batches)
+
+
+PLAIN = """
+import pathlib, sys
+from induction_bump.data import build, tokenise
+from induction_bump.data.corpus import prepare
+from induction_bump.data.options import DataOptions, FilesOptions, TokenizerOptions
+
+tokenise._BATCH = 3000
+build.available_cores = lambda: 2
+texts, cache = sys.argv[1:]
+options = DataOptions(corpus=FilesOptions(paths=(texts,)), tokenizer=TokenizerOptions(vocab_size=280), context=32)
+print(prepare(options, pathlib.Path(cache), progress=False).vocab_size)
+"""
+
+
+@pytest.mark.processes
+def test_a_plain_script_prepares_a_corpus(tmp_path: Path):
+    write_texts(tmp_path / "texts", TEXTS)
+    (tmp_path / "plain.py").write_text(PLAIN)
+    command = [sys.executable, "plain.py", "texts", "cache"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "280\n", "")
 
 
 @pytest.mark.processes

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from induction_bump.measures.registry import MEASURED_TABLES, VERSIONS, tables_with
+from induction_bump.pools import WorkerLostError
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.load import load
 from induction_bump.records.schema import RecordsError
@@ -306,7 +307,7 @@ def lose_the_process(path: Path, task: Any) -> Any:
 def test_finished_rows_are_kept_where_a_process_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = trained_run(tmp_path)
     monkeypatch.setattr(measure_saved, "perform", lose_the_process)
-    with pytest.raises(measure_saved.WorkerLostError, match="was lost, perhaps for want of memory"):
+    with pytest.raises(WorkerLostError, match="was lost, perhaps for want of memory"):
         measure(path, ["smear", "zero_ablation"], workers=2)
     assert set(load(path).ablations.step) == {0, 5}
     monkeypatch.undo()

@@ -51,12 +51,13 @@ def _code_of(error: Exception) -> int | None:
     # Imported only when something was raised: each costs start-up time.
     from induction_bump.config.errors import ConfigError
     from induction_bump.data.errors import CorpusError
+    from induction_bump.pools import WorkerLostError
     from induction_bump.records.lock import RunBusyError
     from induction_bump.records.schema import RecordsError
 
     if isinstance(error, ConfigError | CorpusError | RecordsError):
         return 2
-    return 1 if isinstance(error, RunBusyError | OSError) else None
+    return 1 if isinstance(error, RunBusyError | WorkerLostError | OSError) else None
 
 
 def _told(error: Exception) -> str:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--workers: {arguments.workers} must be at least 1")
     for each in runs:
         refuse_edited_config(each)
-    from induction_bump.training.measure_saved import WorkerLostError, check_names, measure
+    from induction_bump.training.measure_saved import check_names, measure
 
     try:
         check_names(names)
@@ -43,9 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
             added = measure(arguments.path, names, steps=steps, workers=arguments.workers, progress=progress.show)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    except WorkerLostError as error:
-        complain(str(error))
-        return 1
     for each in added:
         added_rows = f"{each.rows} rows added, from {each.snapshots} snapshots with weights"
         print(f"{each.run}: {added_rows if each.snapshots or each.failed else 'nothing was missing'}")

@@ -11,6 +11,9 @@ log = logging.getLogger(__name__)
 _NAMED = 3
 _DONE = {"skip": "left out", "replace": "such bytes became �"}
 
+Piece = tuple[str, bytes]
+"""What a user would look for, and its bytes."""
+
 Decode = Callable[[bytes, str], str]
 """Text of bytes, under a policy as in `errors` of `bytes.decode`. Raises ValueError where they cannot be decoded."""
 
@@ -30,7 +33,7 @@ class Decoder:
         self.policy, self._kind, self._decode = policy, kind, decode
         self._told = False
 
-    def texts(self, pieces: Iterable[tuple[str, bytes]], most: int | None = None) -> Iterator[str]:
+    def texts(self, pieces: Iterable[Piece], most: int | None = None) -> Iterator[str]:
         """The texts of named pieces in their order, `most` at most; blank ones are left out.
 
         Raises CorpusError for one that cannot be decoded where that is refused, and where none could be.

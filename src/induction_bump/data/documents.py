@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from induction_bump.data import json_lines
-from induction_bump.data.decoding import Decoder
+from induction_bump.data.decoding import Decoder, Piece
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.options import CorpusOptions, FilesOptions, HubOptions, PythonSourceOptions
 
@@ -98,7 +98,7 @@ class Files:
     def __iter__(self) -> Iterator[str]:
         return self._decoder.texts(self._pieces())
 
-    def _pieces(self) -> Iterator[tuple[str, bytes]]:
+    def _pieces(self) -> Iterator[Piece]:
         from datasets import load_dataset
 
         options = self.options
@@ -172,7 +172,7 @@ class HubDataset:
     def __iter__(self) -> Iterator[str]:
         return self._decoder.texts(self._pieces(), self.options.max_documents)
 
-    def _pieces(self) -> Iterator[tuple[str, bytes]]:
+    def _pieces(self) -> Iterator[Piece]:
         options = self.options
         with _user_errors("data.corpus.dataset", options.dataset):
             from datasets import disable_progress_bars, load_dataset, load_dataset_builder
@@ -182,13 +182,9 @@ class HubDataset:
             try:
                 builder = load_dataset_builder(self._path, name=options.config, **self._revision)
                 decodes = builder.name in _DECODING_BUILDERS
+                how: dict[str, Any] = self._revision | (_AS_BYTES if decodes else {})
                 rows = load_dataset(
-                    self._path,
-                    name=options.config,
-                    split=options.split,
-                    streaming=options.streaming,
-                    **self._revision,
-                    **(_AS_BYTES if decodes else {}),
+                    self._path, name=options.config, split=options.split, streaming=options.streaming, **how
                 )
             except RuntimeError as error:  # it wants to run the data set's own code
                 raise CorpusError(f"data.corpus.dataset={options.dataset!r} cannot be read: {error}") from error

@@ -76,7 +76,7 @@ class PythonSourceOptions:
     installed_packages: bool = False
     """Add the source of installed packages."""
     undecodable: UndecodablePolicy = "skip"
-    """Files that are not in the encoding they declare: `refuse` them, `skip` them, or `replace` their bad bytes by �."""
+    """Files that are not in their declared encoding: `refuse` them, `skip` them, or `replace` their bad bytes by �."""
 
 
 @options

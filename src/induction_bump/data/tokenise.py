@@ -8,17 +8,16 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain, islice
-from multiprocessing import get_context
 
 import numpy as np
 from jaxtyping import Int, Integer
 
-from induction_bump.data.lifeline import end_with_parent
 from induction_bump.data.shards import HELD_OUT, TRAINING
 from induction_bump.data.tokenizer import from_json
+from induction_bump.pools import process_pool
 
 _BATCH = 1_000_000  # characters
 _WORTH_PROCESSES = 8  # batches; less is done before a pool has started
@@ -76,25 +75,23 @@ class BatchTokeniser:
 
 
 def tokenise(documents: Iterable[str], tokeniser: BatchTokeniser, processes: int) -> Iterator[TokenisedBatch]:
-    """Batches of tokens in the documents' order; little text is done in this process."""
+    """Batches of tokens in the documents' order; little text is done in this process.
+
+    Raises WorkerLostError where one of the processes was lost.
+    """
     batches = _batches(documents)
     first = list(islice(batches, _WORTH_PROCESSES))
     if processes == 1 or len(first) < _WORTH_PROCESSES:
         yield from map(tokeniser.tokenise, chain(first, batches))
         return
-    # Forking a process that has threads is not safe, and a forked worker would hold its own lifeline open.
-    context = get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(tokeniser,))
     pending: deque[Future[TokenisedBatch]] = deque()
-    try:
+    with process_pool(processes, "tokenises", _start_worker, tokeniser) as pool:
         for batch in chain(first, batches):
             pending.append(pool.submit(_tokenise, batch))
             if len(pending) > 2 * processes:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
@@ -117,7 +114,6 @@ def _start_worker(tokeniser: BatchTokeniser) -> None:
     global _worker
     _worker = tokeniser
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    end_with_parent()
 
 
 def _tokenise(texts: list[str]) -> TokenisedBatch:

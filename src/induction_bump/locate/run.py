@@ -1,16 +1,14 @@
 """`locate(path)`: find the events and phase changes of a run, or of all runs of a study, and write them there."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
-from induction_bump.data.lifeline import end_with_parent
 from induction_bump.locate.changes import find_changes
 from induction_bump.locate.events import find_events
 from induction_bump.locate.located import Located, LocatedRun
 from induction_bump.model.options import ModelOptions
+from induction_bump.pools import process_pool
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.schema import RecordsError
 
@@ -20,10 +18,9 @@ def locate(path: Path | str, *, changes: bool = True, processes: int = 1) -> Loc
 
     A run that is still going is read up to its last snapshot. One of a study that cannot be read is left out, and named
     in what is returned. changes: whether phase changes, which take seconds a run, are looked for, or events alone;
-    processes: how many runs are read at a time, each in a process of its own if more than one (a script that asks for
-    them needs the usual `if __name__ == "__main__"`).
-    Raises RecordsError where `path` is neither a run nor a study, or none of its runs can be read, and OSError where it
-    cannot be written to.
+    processes: how many runs are read at a time, each in a process of its own if more than one.
+    Raises RecordsError where `path` is neither a run nor a study, or none of its runs can be read, WorkerLostError
+    where a process that reads one is lost, and OSError where `path` cannot be written to.
     """
     located = find(path, changes=changes, processes=processes)
     located.write()
@@ -46,7 +43,7 @@ def _locate_each(runs: Sequence[RunDirectory], changes: bool, processes: int) ->
     if processes < 2:
         yield from map(locate_one, runs)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent) as pool:
+    with process_pool(processes, "locates") as pool:
         yield from pool.map(locate_one, runs)
 
 

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from induction_bump.data.corpus import Corpus
 from induction_bump.data.dataset import StepBatchSampler, WindowDataset
+from induction_bump.pools import FORKSERVER
 from induction_bump.training.options import RunConfig
 
 
@@ -33,5 +34,5 @@ class WindowData(pl.LightningDataModule):
             persistent_workers=False,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             # forking a process that has started torch's threads can deadlock
-            multiprocessing_context="forkserver" if workers else None,
+            multiprocessing_context=FORKSERVER if workers else None,
         )

@@ -5,10 +5,9 @@ locks of the runs, and is the only one that writes: rows that have come together
 whatever ends a call, so that one that is killed loses little, and the next one takes only what is missing.
 """
 
-import multiprocessing
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from induction_bump.measures.registry import (
     tables_with,
 )
 from induction_bump.measures.statistics import NotFiniteError
+from induction_bump.pools import WorkerLostError, process_pool
 from induction_bump.records.directory import RunDirectory, Snapshot, find_runs
 from induction_bump.records.lock import RunLock
 from induction_bump.records.schema import RecordsError
@@ -44,10 +44,6 @@ Steps = Collection[int] | Literal["last"]
 
 Progress = Callable[[int, int, str], None]
 """Called with tasks done, tasks in all, and the run that the last one belongs to."""
-
-
-class WorkerLostError(RuntimeError):
-    """A process of the pool ended before its work was done."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,8 @@ def measure(
             plans.append(_Plan.of(run, wanted, steps))
         tasks = [(plan, task) for plan in plans for task in plan.tasks]
         count = min(workers or available_cores(), len(tasks))
-        pool = held.enter_context(_pool(count)) if count > 1 else None
+        threads = max(1, available_cores() // count)
+        pool = held.enter_context(process_pool(count, "measures", prepare_worker, threads)) if count > 1 else None
         try:
             with closing(_performed(pool, tasks)) as performed:
                 for done, (plan, task, outcome) in enumerate(performed, start=1):
@@ -111,13 +108,6 @@ def measure(
                 plan.commit()
             raise
         return [plan.finish() for plan in plans]
-
-
-def _pool(workers: int) -> Executor:
-    # forking a process that has started torch's threads can deadlock
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, available_cores() // workers)
-    return ProcessPoolExecutor(workers, context, initializer=prepare_worker, initargs=(threads,))
 
 
 def _performed(

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import torch
 
 from induction_bump.data.corpus import Corpus, prepare
-from induction_bump.data.lifeline import end_with_parent
 from induction_bump.measures.ablation import Kind
 from induction_bump.measures.causal import Effects, effects
 from induction_bump.measures.groups import choose, matched_sets
@@ -125,7 +124,6 @@ class Bench:
 
 def prepare_worker(threads: int) -> None:
     """Start a process of the pool."""
-    end_with_parent()
     torch.set_num_threads(threads)
 
 
