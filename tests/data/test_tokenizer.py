@@ -1,10 +1,16 @@
 """Tokenizers: what a corpus can give, determinism, BOS, and texts that come back."""
 
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from induction_bump.data import tokenizer as module
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.options import TokenizerOptions
 from induction_bump.data.tokenizer import BOS_TEXT, decode, describe, from_json, load_pretrained, train_bpe
@@ -26,6 +32,64 @@ def test_the_same_texts_give_the_same_tokenizer():
     hashes = {describe(train_bpe(iter(TEXTS), TokenizerOptions(vocab_size=300))).hash for _ in range(3)}
     assert len(hashes) == 1
     assert describe(train_bpe(TEXTS[:10], TokenizerOptions(vocab_size=280))).hash not in hashes
+
+
+def random_letters(count: int, alphabet: str = "ACGT") -> str:
+    return "".join(random.Random(0).choices(alphabet, k=count))
+
+
+def test_text_without_blanks_is_trained_on_in_time_that_grows_with_its_length():
+    started = time.process_time()
+    train_bpe([random_letters(300_000)], TokenizerOptions(vocab_size=900))
+    assert time.process_time() - started < 15  # s; in one piece it takes 50
+
+
+def test_cutting_long_words_changes_no_tokenizer_of_text_that_has_none(monkeypatch: pytest.MonkeyPatch):
+    texts = [*TEXTS, random_letters(module.LONGEST_WORD), " " * module.LONGEST_WORD + "x", "==" * 400, "ü" * 500]
+    cut = train_bpe(texts, TokenizerOptions(vocab_size=400)).to_str()
+    monkeypatch.setattr(module, "LONGEST_WORD", 10**5)
+    assert train_bpe(texts, TokenizerOptions(vocab_size=400)).to_str() == cut
+
+
+def test_long_words_are_cut_for_counting_alone():
+    word = random_letters(3 * module.LONGEST_WORD)
+    tokenizer = train_bpe([word, *TEXTS], TokenizerOptions(vocab_size=300))
+    assert [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(f"a {word}")] == ["a", f"Ġ{word}"]
+    assert tokenizer.decode(tokenizer.encode(word).ids) == word
+
+
+SLOW = """
+import random
+from induction_bump.data import tokenizer
+from induction_bump.data.options import TokenizerOptions
+
+tokenizer.LONGEST_WORD = 10**5  # long enough to take a minute
+text = " ".join("".join(random.choices("ACGT", k=90_000)) for _ in range(20))
+print("begins", flush=True)
+tokenizer.train_bpe([text], TokenizerOptions(vocab_size=5000))
+print("has ended", flush=True)
+"""
+
+
+@pytest.mark.processes
+def test_ctrl_c_ends_the_training_of_a_tokenizer():
+    process = subprocess.Popen([sys.executable, "-c", SLOW], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begins\n"
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=30)
+    assert (process.returncode, out) == (-signal.SIGINT, "")
+    assert error.splitlines()[-1] == "KeyboardInterrupt"
+
+
+def test_what_reading_raises_comes_through():
+    def texts():
+        yield from TEXTS
+        raise CorpusError("unreadable")
+
+    with pytest.raises(CorpusError, match="unreadable"):
+        train_bpe(texts(), TokenizerOptions(vocab_size=300))
 
 
 def test_a_vocabulary_larger_than_the_texts_can_give_is_an_error_that_says_how_many():

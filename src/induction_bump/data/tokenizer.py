@@ -8,9 +8,13 @@ Notable features:
 
 import hashlib
 import os
-from collections.abc import Iterable
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +24,10 @@ from induction_bump.data.options import MIN_VOCAB_SIZE, TokenizerOptions
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.pre_tokenizers import PreTokenizer
+
+LONGEST_WORD = 1000
+"""Characters; a tokenizer is trained on longer words (text without blanks: DNA, base64) in pieces of this length."""
 
 BOS_TEXT = "<|bos|>"
 _BEGINNINGS = (BOS_TEXT, "<|begin_of_text|>", "<|startoftext|>", "<bos>", "<s>", "[BOS]")
@@ -47,7 +55,7 @@ def train_bpe(texts: Iterable[str], options: TokenizerOptions) -> "Tokenizer":
     # Without a word on it, `tokenizers` warns in every process forked from this one from now on.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=options.vocab_size,
@@ -56,7 +64,7 @@ def train_bpe(texts: Iterable[str], options: TokenizerOptions) -> "Tokenizer":
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    _hearing_signals(lambda texts: tokenizer.train_from_iterator(texts, trainer), _without_long_words(texts, words))
     given = tokenizer.get_vocab_size()
     if given < MIN_VOCAB_SIZE:
         raise CorpusError("data.corpus: there is too little text in it to train a tokenizer on; give more")
@@ -65,6 +73,45 @@ def train_bpe(texts: Iterable[str], options: TokenizerOptions) -> "Tokenizer":
             f"data.tokenizer.vocab_size={options.vocab_size} is more than the corpus can give: at most {given}"
         )
     return tokenizer
+
+
+def _without_long_words(texts: Iterable[str], words: "PreTokenizer") -> Iterator[str]:
+    """The same words in the same order, long ones cut: counting pairs takes time in the square of a word's length."""
+    # looked for from the beginnings of runs only, so that each is gone through once
+    may_be_long = re.compile(rf"(?<!\S)\S{{{LONGEST_WORD}}}|(?<!\s)\s{{{LONGEST_WORD}}}")
+    for text in texts:
+        start = 0
+        if may_be_long.search(text):
+            for _, (begin, end) in words.pre_tokenize_str(text):
+                for cut in range(begin + LONGEST_WORD, end, LONGEST_WORD):
+                    yield text[start:cut]
+                    start = cut
+        yield text[start:]
+
+
+def _hearing_signals(work: Callable[[Iterator[str]], None], texts: Iterable[str]) -> None:
+    """Do what holds its thread outside of Python in another one, so that Ctrl-C reaches this one."""
+    interrupted, read = threading.Event(), threading.Event()
+    done: Future[None] = Future()
+
+    def until_interrupted() -> Iterator[str]:
+        yield from takewhile(lambda _: not interrupted.is_set(), texts)
+        read.set()
+
+    def run() -> None:
+        try:
+            done.set_result(work(until_interrupted()))
+        except BaseException as error:
+            done.set_exception(error)
+            read.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        done.result()
+    except KeyboardInterrupt:
+        interrupted.set()
+        read.wait(timeout=10)  # a thread that comes back to Python while that is ending aborts the process
+        raise
 
 
 def load_pretrained(options: TokenizerOptions) -> "Tokenizer":
