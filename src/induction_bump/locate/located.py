@@ -15,6 +15,7 @@ from induction_bump.locate.events import EVENTS, Event
 from induction_bump.model.options import ModelOptions
 from induction_bump.records.cells import cells
 from induction_bump.records.directory import RunDirectory
+from induction_bump.records.files import made
 from induction_bump.records.load import Records
 from induction_bump.records.schema import RecordsError
 
@@ -127,17 +128,19 @@ class Located:
         blocks = [text.block(r.run.name, r.status, r.tokens, r.events, r.changes) for r in self.runs]
         return "\n\n".join([*blocks, *([text.cell_block(self.cells)] if self.cells else [])])
 
-    def write(self) -> None:
+    def write(self, directory: Path | None = None) -> None:
         """Write phase_changes and, where changes were looked for, changes and cells at the path; Parquet and CSV each.
 
-        For a study, each run's own rows also go to the run's directory.
+        For a study, each run's own rows also go to the run's directory. With `directory`, all goes there and nowhere
+        else. Raises OSError where it cannot be written to.
         """
-        for run in self.runs:
-            if run.run.path != self.path:
-                _write(run.run.path, (run,))
-        _write(self.path, self.runs)
+        where = self.path if directory is None else made(directory)
+        _write(where, self.runs)
         if self.cells:
-            tables.write(self.path, "cells", tables.cells(map(tables.cell_row, self.cells)))
+            tables.write(where, "cells", tables.cells(map(tables.cell_row, self.cells)))
+        for run in self.runs:
+            if directory is None and run.run.path != self.path:
+                _write(run.run.path, (run,))
 
 
 def _phase_changes(runs: tuple[LocatedRun, ...]) -> pa.Table:

@@ -13,7 +13,7 @@ from string import Template
 from typing import Any
 
 from induction_bump.records.directory import RunDirectory, find_runs
-from induction_bump.records.files import replace_atomically
+from induction_bump.records.files import made, replace_atomically
 from induction_bump.records.load import Records
 from induction_bump.records.schema import RecordsError
 from induction_bump.report import events as located
@@ -41,30 +41,33 @@ _SCRIPTS = (
 Unreadable = Callable[[RunDirectory, RecordsError], object]
 
 
-def write(path: Path, *, live: bool = False, unreadable: Unreadable | None = None) -> Path:
-    """Write `<path>/report.html`, whole or not at all, and return it; `path` is a run or a study.
+def write(path: Path, target: Path | None = None, *, live: bool = False, unreadable: Unreadable | None = None) -> Path:
+    """Write the page of a run or a study at `path`, whole or not at all, and return where it is.
 
-    Args: live, let the page load itself again every ten seconds while what it shows is still running; unreadable,
-    called for each run of a study whose records cannot be read: the page is that of the others.
+    Args: target, where to, by default `<path>/report.html`; live, let the page load itself again every ten seconds
+    while what it shows is still running; unreadable, called for each run of a study whose records cannot be read: the
+    page is that of the others.
     Raises RecordsError where `path` is neither, where a file there does not have its layout (in a study, without
-    `unreadable` or where none can be read).
+    `unreadable` or where none can be read); OSError where `target` cannot be written.
     """
     path = Path(path)
     runs = find_runs(path)
     is_run = RunDirectory(path).exists
-    parts = _run_page(runs[0]) if is_run else _study_page(path, runs, unreadable)
-    target = path / FILE_NAME
+    target = path / FILE_NAME if target is None else target
+    parts = _run_page(runs[0], target) if is_run else _study_page(path, target, runs, unreadable)
     text = _fill(parts, live=live)
+    made(target.parent)
     replace_atomically(target, lambda aside: aside.write_text(text, encoding="utf-8"))
     return target
 
 
-def _run_page(directory: RunDirectory) -> dict[str, Any]:
+def _run_page(directory: RunDirectory, target: Path) -> dict[str, Any]:
     run = read(directory)
     found = located.read(directory.path, [directory]).get(run.info.run_id)
     figures = run_figures(run)
     study = escape(run.info.study)
-    if (directory.path.parent / FILE_NAME).is_file():
+    beside = target.absolute().parent
+    if beside.name == directory.path.absolute().name and (beside.parent / FILE_NAME).is_file():
         study = f'<a href="../{FILE_NAME}">{study}</a>'
     marks = [
         {"label": event.label, "title": event.title, "low": event.tokens_low or 0, "high": event.tokens_high}
@@ -95,7 +98,9 @@ def _run_page(directory: RunDirectory) -> dict[str, Any]:
     }
 
 
-def _study_page(path: Path, directories: list[RunDirectory], unreadable: Unreadable | None) -> dict[str, Any]:
+def _study_page(
+    path: Path, target: Path, directories: list[RunDirectory], unreadable: Unreadable | None
+) -> dict[str, Any]:
     runs, errors = list[RunContents](), list[RecordsError]()
     for directory in directories:
         try:
@@ -109,9 +114,8 @@ def _study_page(path: Path, directories: list[RunDirectory], unreadable: Unreada
         raise errors[0]
     by_run = located.read(path, [run.directory for run in runs])
     found = [by_run.get(run.info.run_id) for run in runs]
-    links = {
-        key_of(run): f"{run.directory.name}/{FILE_NAME}" for run in runs if (run.directory.path / FILE_NAME).is_file()
-    }
+    pages = {key_of(run): f"{run.directory.name}/{FILE_NAME}" for run in runs}
+    links = {key: page for key, page in pages.items() if (target.parent / page).is_file()}
     name = path.resolve().name
     table = markup.study_table(runs, found, links)
     return {
