@@ -5,8 +5,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from induction_bump.launch.outcome import explain_failure
 from induction_bump.records.load import Records, load
 from induction_bump.records.schema import RecordsError
+from induction_bump.streams import show_what_can_be_shown
 
 
 def parser(description: str | None, study: str, out: str = "STUDY/analysis") -> argparse.ArgumentParser:
@@ -26,9 +28,14 @@ def load_located(study: Path) -> Records:
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call a script's main. Exits with 2 and one line where records cannot be read."""
+    """Call a script's main. Exits with one line, and 2 where records cannot be read, 1 where nothing can be written."""
+    name = Path(sys.argv[0]).name
+    show_what_can_be_shown()
     try:
         main()
     except RecordsError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"{name}: {explain_failure(error)}; --out DIR writes elsewhere", file=sys.stderr)
+        sys.exit(1)

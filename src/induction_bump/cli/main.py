@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from induction_bump import __version__
 from induction_bump.cli import export, locate, measure, report, status, track, train
 from induction_bump.cli.lines import complain
+from induction_bump.streams import show_what_can_be_shown
 
 COMMANDS = {
     "train": train,
@@ -26,6 +27,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Lines for the user go to stderr where something is wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    show_what_can_be_shown()
     tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         if given[:1] == ["train"]:  # its arguments are Hydra's

@@ -27,6 +27,7 @@ from induction_bump.records.directory import RunDirectory
 from induction_bump.records.lock import RunBusyError, is_locked
 from induction_bump.records.schema import RecordsError
 from induction_bump.report.options import ReportOptions
+from induction_bump.streams import show_what_can_be_shown
 from induction_bump.tracking.track import in_one_line, tracking_options
 
 CLOSE_SECONDS = 60.0
@@ -66,6 +67,7 @@ def start(run_path: Path) -> subprocess.Popen[bytes] | None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Accompany a run until it ends."""
+    show_what_can_be_shown()
     parser = argparse.ArgumentParser(prog="python -m induction_bump.launch.companion", description=__doc__)
     parser.add_argument("run", type=Path, help="the run's directory")
     parser.add_argument("--parent", type=Watched.parse, required=True, help="process to end with, as PID:STARTED")

@@ -189,7 +189,9 @@ def _fitting(machine: "Machine", demands: "Sequence[Demand]") -> Iterator[int]:
 def _begin(launcher: str) -> None:
     """What each process of the pool does first."""
     from induction_bump.launch import stop, watch
+    from induction_bump.streams import show_what_can_be_shown
 
+    show_what_can_be_shown()
     watch.end_with(watch.Watched.parse(launcher))
     stop.leave_signals()
 

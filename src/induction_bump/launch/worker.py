@@ -27,6 +27,7 @@ from induction_bump.launch.ranks import Rank
 from induction_bump.launch.standing import refuse_other_run
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.lock import RunBusyError, RunLock
+from induction_bump.streams import show_what_can_be_shown
 from induction_bump.training.errors import FirstRankFailedError
 from induction_bump.training.options import RunConfig
 
@@ -40,6 +41,7 @@ _log = logging.getLogger("induction_bump")
 
 def main() -> int:
     """Run as a launcher's child; the outcome is in `run.json` or in a note."""
+    show_what_can_be_shown()
     job = Job.from_environment()
     if job.watched:
         watch.end_with(job.watched)
