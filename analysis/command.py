@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from induction_bump.launch.outcome import explain_failure
+from induction_bump.records.damage import said_once
 from induction_bump.records.load import Records, load
 from induction_bump.records.schema import RecordsError
 from induction_bump.streams import show_what_can_be_shown
@@ -32,7 +33,8 @@ def run(main: Callable[[], object]) -> None:
     name = Path(sys.argv[0]).name
     show_what_can_be_shown()
     try:
-        main()
+        with said_once(lambda line: print(f"{name}: {line}", file=sys.stderr)):
+            main()
     except RecordsError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -46,7 +46,7 @@ def test_a_run_is_located_on_a_terminal_of_ascii(tmp_path: Path, terminal: Calla
     run = make_run(tmp_path, snapshots=12)
     said = terminal("ascii")
     assert cli.main(["locate", str(run)]) == 0
-    assert re.search(r"L1H3 0\.02 -> 0\.8\d", said())
+    assert re.search(r"L1H3 0\.\d\d -> 0\.8\d", said())
     assert cli.main(["locate", "nothing/→"]) == 2
     assert said().endswith("bump: nothing/->: no such directory; give a run or a study, such as runs/quickstart\n")
 

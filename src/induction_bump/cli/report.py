@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     from induction_bump.cli.lines import complain
     from induction_bump.launch.outcome import explain_failure
     from induction_bump.locate.summary import bump_summary
+    from induction_bump.records.damage import said_once
     from induction_bump.records.directory import RunDirectory, find_runs
     from induction_bump.records.schema import RecordsError
     from induction_bump.report.page import FILE_NAME, write
@@ -33,26 +34,27 @@ def run(arguments: argparse.Namespace) -> int:
     alone = out is not None and out.suffix == ".html"
     unreadable: dict[Path, RecordsError] = {}
     unwritten: OSError | None = None
-    for run in find_runs(path):
-        if run.path == path or alone:
-            continue
+    with said_once(complain):
+        for run in find_runs(path):
+            if run.path == path or alone:
+                continue
+            try:
+                if run.status != "running":  # the live page of a running one is its companion's
+                    write(run.path, out and out / run.name / FILE_NAME)
+            except RecordsError as error:
+                unreadable[run.path] = error
+            except OSError as error:
+                unwritten = error
         try:
-            if run.status != "running":  # the live page of a running one is its companion's
-                write(run.path, out and out / run.name / FILE_NAME)
-        except RecordsError as error:
-            unreadable[run.path] = error
+            page = write(
+                path,
+                out if alone or out is None else out / FILE_NAME,
+                unreadable=lambda run, error: unreadable.setdefault(run.path, error),
+            )
+            print(page.absolute())
         except OSError as error:
             unwritten = error
-    try:
-        page = write(
-            path,
-            out if alone or out is None else out / FILE_NAME,
-            unreadable=lambda run, error: unreadable.setdefault(run.path, error),
-        )
-        print(page.absolute())
-    except OSError as error:
-        unwritten = error
-        print(bump_summary(path))
+            print(bump_summary(path))
     for path, error in unreadable.items():
         complain(f"{RunDirectory(path).name}: {error}")
     if unwritten:

@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     except TrackingError as error:
         raise ConfigError(str(error)) from None
     for each in tracked:
-        print(f"{each.run.name}: {each.rows} rows {each.mode}, W&B id {each.wandb_id}")
+        if each.wandb_id:
+            print(f"{each.run.name}: {each.rows} rows {each.mode}, W&B id {each.wandb_id}")
         if each.problem:
             complain(f"{each.run.name}: {each.problem}")
     return 1 if any(each.problem for each in tracked) else 0

@@ -49,6 +49,7 @@ def _locate_each(runs: Sequence[RunDirectory], changes: bool, processes: int) ->
 
 def _locate_run(run: RunDirectory, changes: bool) -> LocatedRun | RecordsError:
     try:
+        run.check()
         # of the tables: copied records may lack the directories of their snapshots
         measured = run.table("scalars", columns=["tokens"]).column("tokens").to_numpy()
         tokens = int(measured[-1]) if len(measured) else 0

@@ -38,7 +38,7 @@ from induction_bump.records.schema import (
     validate_info,
     validate_table,
 )
-from induction_bump.records.tables import ROWS_PER_GROUP, read_file, read_rows
+from induction_bump.records.tables import ROWS_PER_GROUP, check_whole, read_file, read_rows
 
 _log = logging.getLogger(__name__)
 _WRITTEN_BY_TRAINING = ("snapshots", "training", "tables", "checkpoints")
@@ -90,8 +90,8 @@ class RunDirectory:
         where = self.path / "config.yaml"
         try:
             values = yaml.load(where.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-        except (OSError, yaml.YAMLError) as error:
-            raise RecordsError(f"{where}: {error}") from None
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise RecordsError(f"{where}: {' '.join(str(error).split())}") from None
         if not isinstance(values, dict):
             raise RecordsError(f"{where}: not a mapping")
         return values
@@ -158,15 +158,14 @@ class RunDirectory:
         `equals` and `columns` choose among rows and columns, as `records.tables.read_rows` says. Raises RecordsError
         for an unknown table or column, or a file that does not have the table's layout.
         """
-        compacted = self.path / "tables" / f"{name}.parquet"
-        taken = [compacted] if compacted.is_file() else self._parts_of(name, steps)
-        further = sorted(compacted.parent.glob(f"{name}-*.parquet"))
-        if not taken and not further and self.lacks_tables and not self._parts_of("scalars"):
-            raise RecordsError(
-                f"{compacted.parent}: is missing, and so are the snapshots, of a run that is finished; "
-                "copy the run here whole, or train it again"
-            )
-        return read_rows(name, [*taken, *further], steps, equals, columns)
+        return read_rows(name, self._files_of(name, steps), steps, equals, columns)
+
+    def check(self) -> None:
+        """Raises RecordsError, in one line that names the file, where a part of the records is missing or cut short."""
+        _ = self.config, self.info
+        for name in TABLES:
+            for file in self._files_of(name):
+                check_whole(file)
 
     def probes(self) -> pa.Table | None:
         """What the examples of the held-out probe are, with the columns of `PROBES`; None where that was not kept.
@@ -175,6 +174,18 @@ class RunDirectory:
         """
         where = self.path / _PROBES
         return validate_columns(PROBES, read_file(where), str(where)) if where.is_file() else None
+
+    def _files_of(self, name: str, steps: Collection[int] | None = None) -> list[Path]:
+        """The files that a table is read from. Raises RecordsError where all of a finished run has gone."""
+        compacted = self.path / "tables" / f"{name}.parquet"
+        taken = [compacted] if compacted.is_file() else self._parts_of(name, steps)
+        files = [*taken, *sorted(compacted.parent.glob(f"{name}-*.parquet"))]
+        if not files and self.lacks_tables and not self._parts_of("scalars"):
+            raise RecordsError(
+                f"{compacted.parent}: is missing, and so are the snapshots, of a run that is finished; "
+                "copy the run here whole, or train it again"
+            )
+        return files
 
     def _parts_of(self, name: str, steps: Collection[int] | None = None) -> list[Path]:
         """The files that training wrote, before they are compacted."""

@@ -1,6 +1,6 @@
 """`load(path)`: the records of a run or a study as pandas DataFrames."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from induction_bump.data.cores import available_cores
+from induction_bump.records.damage import warn
 from induction_bump.records.derived import LOCATED, read_located
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.schema import RecordsError
@@ -21,9 +22,21 @@ def load(path: Path | str) -> "Records":
     >>> records = load("runs/quickstart")  # doctest: +SKIP
     >>> records.scalars.query("name == 'icl_score'").set_index("tokens").value.plot()  # doctest: +SKIP
 
-    Raises RecordsError where `path` is neither a run nor a study.
+    A run of a study that is damaged is left out, with a RecordsWarning that says what is wrong.
+    Raises RecordsError where `path` is neither a run nor a study, or nothing there can be read.
     """
-    return Records(Path(path), find_runs(path))
+    path, sound, errors = Path(path), list[RunDirectory](), list[RecordsError]()
+    for run in find_runs(path):
+        try:
+            run.check()
+            sound.append(run)
+        except RecordsError as error:
+            errors.append(error)
+    if not sound:
+        raise errors[0]
+    for error in errors:
+        warn(f"{error}; the run is left out")
+    return Records(path, sound)
 
 
 class Records:
@@ -98,7 +111,7 @@ class Records:
     def phase_changes(self) -> pd.DataFrame:
         """What `bump locate` wrote for this path; for a study it never read, what it wrote for the runs.
 
-        Raises RecordsError for a damaged file.
+        Of the runs that are here alone. A RecordsWarning says where others were located too, or a file is damaged.
         """
         return self._located("phase_changes")
 
@@ -113,11 +126,24 @@ class Records:
         return self._located("cells")
 
     def _located(self, name: str) -> pd.DataFrame:
-        files = [self.path / f"{name}.parquet"]
-        if not files[0].is_file():
-            files = [run.path / f"{name}.parquet" for run in self.directories]
-        tables = [read_located(file, LOCATED[name]) for file in files if file.is_file()]
-        return (pa.concat_tables(tables) if tables else LOCATED[name].empty_table()).to_pandas()
+        here = list(self._read_located([self.path], name))
+        tables = here or list(self._read_located([run.path for run in self.directories], name))
+        frame = (pa.concat_tables(tables) if tables else LOCATED[name].empty_table()).to_pandas()
+        if "run_id" not in frame:
+            return frame
+        known = frame["run_id"].isin([run.info.run_id for run in self.directories])
+        if not known.all():
+            gone = ", ".join(frame.loc[~known, "run"].unique())
+            warn(f"{self.path}: located with {gone}, which cannot be read here; `bump locate` writes it anew without")
+        return frame[known].reset_index(drop=True)
+
+    def _read_located(self, places: Collection[Path], name: str) -> Iterator[pa.Table]:
+        for file in dict.fromkeys(place / f"{name}.parquet" for place in places):
+            try:
+                if file.is_file():
+                    yield read_located(file, LOCATED[name])
+            except RecordsError as error:
+                warn(error)
 
     def read(
         self,

@@ -4,6 +4,7 @@ A study of 100 runs holds tens of millions of rows, so filters are applied while
 any of the steps are passed over, and of the others only few rows at a time are there unfiltered.
 """
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,23 @@ import pyarrow.parquet as pq
 
 from induction_bump.records.schema import TABLES, RecordsError, validate_columns, validate_table
 
+_MARK = b"PAR1"
 ROWS_PER_GROUP = 32_768
 """Of the files that are written. Rows lie in order of steps, so a few snapshots are in one or two of the groups."""
+
+
+def check_whole(path: Path) -> None:
+    """Raises RecordsError, in one line that names it, for a Parquet file that was cut short: it ends as it begins."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_MARK), os.SEEK_END)
+            whole = file.read() == _MARK
+    except FileNotFoundError:  # removed since it was listed, by a run that starts again
+        return
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if not whole:
+        raise RecordsError(f"{path}: cut short, or no Parquet file")
 
 
 def read_file(path: Path) -> pa.Table:

@@ -137,6 +137,7 @@ def read(directory: RunDirectory, *, everything: bool = True) -> RunContents:
 
     Raises RecordsError for a file that does not have its layout. Tables that are not there yet are left out.
     """
+    directory.check()
     info, status, config = directory.info, directory.status, directory.config
     scalars, heads = directory.table("scalars"), directory.table("heads")
     positions = directory.table("positions") if everything else None

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from induction_bump.locate.formats import format_ends, format_interval
-from induction_bump.records.derived import read_located, read_phase_changes
+from induction_bump.records.damage import warn
+from induction_bump.records.derived import read_located
 from induction_bump.records.directory import RunDirectory
-from induction_bump.records.schema import CELLS
+from induction_bump.records.schema import CELLS, PHASE_CHANGES, RecordsError
 from induction_bump.report.contents import RunContents
 
 UNMARKED = ("loss_bump", "icl_further", "positions_further", "components_further")
@@ -99,8 +102,8 @@ def tokens_text(tokens: float) -> str:
 def read(path: Path, runs: Sequence[RunDirectory]) -> dict[str, list[Event]]:
     """Events by run_id: what `path` holds, and for runs it does not name, what they hold themselves.
 
-    A run that was located only with its study is found in the study's file. Runs that nobody located are missing.
-    Raises RecordsError for a file without the layout of `phase_changes`.
+    A run that was located only with its study is found in the study's file. Runs that nobody located are missing. A
+    RecordsWarning says where a file is damaged; it counts as none.
     """
     located = _read_file(path / "phase_changes.parquet")
     for run in runs:
@@ -112,10 +115,8 @@ def read(path: Path, runs: Sequence[RunDirectory]) -> dict[str, list[Event]]:
 
 
 def _read_file(path: Path) -> dict[str, list[Event]]:
-    if not path.is_file():
-        return {}
     located: dict[str, list[Event]] = {}
-    for row in read_phase_changes(path).to_pylist():
+    for row in _rows(path, PHASE_CHANGES):
         located.setdefault(row["run_id"], []).append(_event(row))
     return located
 
@@ -179,9 +180,16 @@ def _phase_change(events: Sequence[Event] | None) -> str:
 
 
 def read_cells(path: Path) -> list[dict[str, Any]]:
-    """Rows of a study's `cells.parquet`; none where it was not located. Raises RecordsError for another layout."""
-    file = path / "cells.parquet"
-    return read_located(file, CELLS).to_pylist() if file.is_file() else []
+    """Rows of a study's `cells.parquet`; none where it was not located, or, with a RecordsWarning, it is damaged."""
+    return _rows(path / "cells.parquet", CELLS)
+
+
+def _rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    try:
+        return read_located(path, schema).to_pylist() if path.is_file() else []
+    except RecordsError as error:
+        warn(error)
+        return []
 
 
 def study_headline(located: Sequence[Sequence[Event] | None]) -> Headline:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.lock import RunBusyError
+from induction_bump.records.schema import RecordsError
 from induction_bump.tracking.destination import Destination, TrackingError, choose
 from induction_bump.tracking.mirror import Mirror, wandb_id
 from induction_bump.tracking.options import TrackingOptions
@@ -22,8 +23,9 @@ class Tracked:
     """What became of one run."""
 
     run: Path
-    wandb_id: str
-    mode: Literal["offline", "online"]
+    wandb_id: str | None
+    """None, like `mode`, where its records cannot be read."""
+    mode: Literal["offline", "online"] | None
     rows: int
     """Rows handed over now; 0 where W&B already had everything."""
     last_step: int | None
@@ -52,7 +54,9 @@ def track(
     login. Trouble with one run is reported in its entry and does not keep the others from being mirrored.
     """
     return [
-        _track_one(run, destination, again, finish_seconds)
+        _unreadable(run, destination)
+        if isinstance(destination, RecordsError)
+        else _track_one(run, destination, again, finish_seconds)
         for run, destination in [(run, _destination(run, mode)) for run in find_runs(path)]
     ]
 
@@ -68,13 +72,21 @@ def tracking_options(run: RunDirectory) -> TrackingOptions:
         raise TrackingError(f"{run.path / 'config.yaml'}: {where}: {first['msg']}") from None
 
 
-def _destination(run: RunDirectory, mode: Literal["auto", "offline", "online"] | None) -> Destination:
+def _destination(run: RunDirectory, mode: Literal["auto", "offline", "online"] | None) -> Destination | RecordsError:
+    try:
+        run.check()
+    except RecordsError as error:
+        return error
     own = tracking_options(run)
     wanted = mode or ("auto" if own.mode == "none" else own.mode)
     chosen = choose(TrackingOptions(mode=wanted, project=own.project, entity=own.entity, tags=own.tags))
     if chosen is None:
         raise TrackingError("W&B is disabled here (WANDB_MODE=disabled); --mode offline or online overrides that")
     return chosen
+
+
+def _unreadable(run: RunDirectory, error: RecordsError) -> Tracked:
+    return Tracked(run.path, None, None, 0, None, str(error))
 
 
 def _track_one(run: RunDirectory, destination: Destination, again: bool, finish_seconds: float) -> Tracked:
