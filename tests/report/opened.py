@@ -16,8 +16,8 @@ class Opened:
     complaints: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
-    def visit(self, path: Path) -> None:
-        self.page.goto(path.as_uri())
+    def visit(self, path: Path, hash: str = "") -> None:
+        self.page.goto(path.as_uri() + hash)
         self.wait()
 
     def wait(self) -> None:

@@ -43,6 +43,14 @@ def test_the_page_opens_silently_from_a_file_and_draws_all_figures(
     assert len([address for address in opened.requests if address.startswith("file:")]) == 1
 
 
+@pytest.mark.parametrize("hash", ["#1", "#%", "#%E2%86%92", "#'\"<>", "#figure-icl", "#.plot, *", "#"])
+def test_any_hash_is_harmless(tab: Any, run_page: Path, hash: str):
+    opened = tab(run_page, hash=hash)
+    assert opened.evaluate("document.querySelectorAll('.plot .main-svg').length") > 14
+    assert (opened.evaluate("scrollY") > 200) == (hash == "#figure-icl")
+    assert opened.complaints == []
+
+
 def test_the_axis_switch_applies_to_every_token_axis_and_keeps_step_0(tab: Any, run_page: Path):
     opened = tab(run_page)
     assert set(opened.evaluate(AXES)) == {"linear"}

@@ -124,6 +124,15 @@
     });
   }
 
+  // A hash is whatever somebody put into an address: no selector, and perhaps no encoded text either.
+  function addressed() {
+    try {
+      return byId(decodeURIComponent(location.hash.slice(1)));
+    } catch {
+      return null;
+    }
+  }
+
   function keepScroll() {
     history.scrollRestoration = "manual";
     const arrived = performance.getEntriesByType("navigation")[0];
@@ -131,7 +140,7 @@
     if (arrived?.type === "reload") {
       scrollTo(0, chosen.scroll);
       for (const box of inside) box.scrollTo(...(chosen.scrolls[box.id] || [0, 0]));
-    } else if (location.hash) document.querySelector(location.hash)?.scrollIntoView();
+    } else addressed()?.scrollIntoView();
     if (chosen.focus) byId(chosen.focus)?.focus({ preventScroll: true });
     const remember = () => {
       const scrolls = Object.fromEntries(inside.map((box) => [box.id, [box.scrollLeft, box.scrollTop]]));
