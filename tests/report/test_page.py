@@ -23,7 +23,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)>\"'&amp;<!--"
 
 def own_html(page: Path) -> str:
     """The page without Plotly."""
-    return re.sub(r"<script>/\*\*\s*\* plotly\.js.*?</script>", "", page.read_text("utf-8"), count=1, flags=re.DOTALL)
+    return re.sub(r'<script type="text/plain" id="plotly">[^<]*</script>', "", page.read_text("utf-8"), count=1)
 
 
 def data_of(page: Path) -> dict[str, Any]:

@@ -216,6 +216,6 @@
   followWindow();
   figures.forEach(plots.size);
   keepScroll();
-  drawInTurn();
+  library.then(drawInTurn, () => (byId("too-old").hidden = false));
   refresh();
 })();

@@ -252,7 +252,7 @@ const plots = (() => {
 
   function draw(figure) {
     size(figure);
-    if (figure.kind === "table") return;
+    if (figure.kind === "table" || !window.Plotly) return; // all are drawn once it is there
     const div = document.getElementById(`plot-${figure.id}`);
     const [data, layout] = kinds[figure.kind](figure, div);
     const named = { filename: `${page.id} ${figure.id}`.replace(/[^\w.-]+/g, "-"), format: "png", scale: 2 };
