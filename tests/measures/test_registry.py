@@ -108,6 +108,12 @@ def test_every_table_of_a_measure_is_one_of_the_records() -> None:
     assert {table for name in MEASURES for table in tables_with(name)} <= set(MEASURED_TABLES) <= set(TABLES)
 
 
+@pytest.mark.parametrize("page", ["README.md", "definitions.md"])
+def test_the_pages_on_measures_name_each_of_them(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "measures" / page).read_text(encoding="utf-8")
+    assert [name for name in MEASURES if f"`{name}`" not in text] == []
+
+
 def test_labels_belong_to_measures() -> None:
     labels = {
         ("scalars", "predictable_share"): "predictable_loss",

@@ -1,4 +1,7 @@
-"""What ablations and single paths change in models wired by hand: the losses are those of theory (measures.md §4)."""
+"""What ablations and single paths change in models wired by hand: the losses are those of theory.
+
+Ablations are defined in docs/measures/definitions.md#interventions.
+"""
 
 import math
 

@@ -1,7 +1,7 @@
 """How much of in-context learning is lost without the induction heads, over training and against other heads.
 
 `bump measure` ablates the induction heads together, and equally many other heads of the same layers, at every snapshot
-(measures.md §4); this puts what is lost beside what there was.
+(docs/measures/definitions.md#interventions); this puts what is lost beside what there was.
 """
 
 import numpy as np

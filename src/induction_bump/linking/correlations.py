@@ -1,7 +1,7 @@
 """Rank correlation of two quantities over the seeds of a cell, and over cells without comparing across them.
 
 Over a sweep's cells any two times correlate, because the sweep moves both; so ranks are taken within each cell and only
-then put together (measures.md §7).
+then put together (docs/linking.md#runs-are-the-unit).
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,6 @@
-"""The time of the bump of each run, one kind of statement for all runs that are compared (measures.md §6).
+"""The time of the bump of each run, one kind of statement for all runs that are compared.
+
+See docs/linking.md#runs-are-the-unit.
 
 An event bounds a time between two snapshots; a phase change gives an estimate with an interval. They differ by
 definition, so one comparison never mixes them.

@@ -1,4 +1,4 @@
-"""How far a treatment moves the time of the bump, with runs as the unit (measures.md §7).
+"""How far a treatment moves the time of the bump, with runs as the unit (docs/linking.md#runs-are-the-unit).
 
 Times are compared as ln(tokens), so an effect is a ratio: 0.5 is twice as early. Runs that ended without the bump are
 censored, and of runs that had it at the first snapshot only that is known; where there are any of either, tests go over

@@ -1,4 +1,4 @@
-"""When the runs of one cell change: the spread over seeds (measures.md §6).
+"""When the runs of one cell change: the spread over seeds (docs/locating.md#the-test-the-intervals-the-verdict).
 
 A cell are runs that were trained alike but for their seeds (`records.cells`). Each run says between which
 two snapshots its change lies, or that there was none up to its last one; or its records leave that open, which says

@@ -1,4 +1,6 @@
-"""Whether a curve has a phase change (measures.md §6): the best drift is held against the best ramp.
+"""Whether a curve has a phase change: the best drift is held against the best ramp.
+
+Defined in docs/locating.md#the-test-the-intervals-the-verdict.
 
 Both are fitted by generalised least squares with the noise that the drift leaves. How large the ratio of their
 residuals becomes by chance is seen on curves drawn from the drift and its noise (a parametric bootstrap). Where it is

@@ -1,4 +1,6 @@
-"""The events of one run (measures.md §6): absolute thresholds, crossed for good between two snapshots.
+"""The events of one run: absolute thresholds, crossed for good between two snapshots.
+
+Defined in docs/measures/definitions.md#events.
 
 | event | quantity | threshold |
 |---|---|---|

@@ -1,4 +1,6 @@
-"""The loss bump (measures.md §6): a place where held-out loss, against tokens, is not convex beyond noise.
+"""The loss bump: a place where held-out loss, against tokens, is not convex beyond noise.
+
+Defined in docs/locating.md#the-test-the-intervals-the-verdict.
 
 Loss that only ever slows its fall is a convex function of tokens. The best convex curve through S losses, of all curves
 (least squares with the probe's covariance), is held against the losses themselves: T = the whitened sum of squares

@@ -5,7 +5,7 @@ from induction_bump.options import NonNegative, PositiveFloat, Share, options
 
 @options
 class LocateOptions:
-    """When a quantity counts as having crossed or changed (measures.md §6)."""
+    """When a quantity counts as having crossed or changed (docs/measures/definitions.md#events)."""
 
     sustain: NonNegative = 2
     """Further snapshots on which a crossing must hold."""

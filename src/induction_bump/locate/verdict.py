@@ -1,4 +1,4 @@
-"""What is said about a phase change, and by which rule (measures.md §6)."""
+"""What is said about a phase change, and by which rule (docs/locating.md#the-test-the-intervals-the-verdict)."""
 
 from typing import Literal
 

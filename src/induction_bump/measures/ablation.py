@@ -1,4 +1,6 @@
-"""Ablations: what is lost when a head, or a group of heads, writes nothing or its mean (measures.md §4).
+"""Ablations: what is lost when a head, or a group of heads, writes nothing or its mean.
+
+Defined in docs/measures/definitions.md#interventions.
 
 Let z_h be the mixed values of head h, before W_O. An ablation replaces z_h at every position and computes everything
 that lies after it again:

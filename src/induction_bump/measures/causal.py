@@ -1,4 +1,7 @@
-"""What ablations change, in nats: the rows of `ablations` and `ablated_tokens` (measures.md §4)."""
+"""What ablations change, in nats: the rows of `ablations` and `ablated_tokens`.
+
+Defined in docs/measures/definitions.md#interventions.
+"""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Copying and matching read from weights (measures.md §3).
+"""Copying and matching read from weights (docs/measures/definitions.md#heads-read-from-their-weights).
 
 Every trace and eigenvalue comes from a K × K matrix: the V × V ones that define them are never formed. Both are known
 up to the positive scale of the norms, which eigenvalue ratios do not depend on and traces carry.

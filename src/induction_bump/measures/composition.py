@@ -1,4 +1,7 @@
-"""How much of what one head writes a later head reads (measures.md §3, E21)."""
+"""How much of what one head writes a later head reads (E21).
+
+Defined in docs/measures/definitions.md#composition_q-composition_k-composition_v.
+"""
 
 import math
 from collections.abc import Collection, Iterator

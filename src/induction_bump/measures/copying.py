@@ -1,4 +1,4 @@
-"""Does a head raise the logits of the tokens that it attends to (measures.md §3, O22)?
+"""Does a head raise the logits of the tokens that it attends to (docs/measures/definitions.md#copying_logit, O22)?
 
 B batch, n tokens after BOS, H heads, K d_head, D d_model, V vocabulary.
 """

@@ -1,4 +1,6 @@
-"""A model's weights as its heads' circuits read them: norms folded, one row a head, in float64 (measures.md §3).
+"""A model's weights as its heads' circuits read them: norms folded, one row a head, in float64.
+
+Defined in docs/measures/definitions.md#heads-read-from-their-weights.
 
 A norm reads x as s · (x C) diag(g) + b, with gain g, centring C = I − 11ᵀ/D (LayerNorm; RMSNorm has C = I) and a scale
 s = 1/σ(x). Gain and centring go into the matrix that reads what the norm gives: W_Q, W_K and W_V of the sublayer,

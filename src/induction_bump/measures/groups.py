@@ -1,4 +1,7 @@
-"""Which heads are ablated together, and which sets of others they are compared with (measures.md §4)."""
+"""Which heads are ablated together, and which sets of others they are compared with.
+
+Defined in docs/measures/definitions.md#group_ablation.
+"""
 
 import itertools
 import math

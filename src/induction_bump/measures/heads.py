@@ -1,4 +1,4 @@
-"""Head scores: pure functions of chosen entries of the attention patterns (measures.md §2).
+"""Head scores: pure functions of chosen entries of the attention patterns (docs/measures/definitions.md#attention).
 
 Which entries a score reads is a `Lookup`; what it makes of them is a function of entries B × H × Q × M (Q queries,
 M keys each). No score holds a pattern.
@@ -54,8 +54,8 @@ def repeat_lookup(blocks: Int[Tensor, " N"], repeats: int, queried: Bool[Tensor,
 def text_lookup(examples: int, length: int) -> Lookup:
     """Where head scores look on text: A[i, i − 1] and A[i, 0] for i = 1 … length − 1.
 
-    A[1, 0] is both, but a head that attends to the previous token has i ≥ 2 to show it (measures.md): i = 1 does not
-    count for `previous_token`. Raises ValueError for fewer than three positions.
+    A[1, 0] is both, but a head that attends to the previous token has i ≥ 2 to show it: i = 1 does not count for
+    `previous_token`. Raises ValueError for fewer than three positions.
     """
     if length < 3:
         raise ValueError(f"previous-token scores need at least 3 positions, not {length}")

@@ -1,4 +1,4 @@
-"""Behaviour on held-out text, and on repeated tokens: pure functions of token losses (measures.md §1 and §2).
+"""Behaviour on held-out text, and on repeated tokens: pure functions of token losses (docs/measures/definitions.md).
 
 `losses[n, k − 1]` is −ln p(t_k | t_0 … t_{k−1}) of example n: position k is 1-based and names the predicted token.
 Arrays are N examples × T positions, in nats.

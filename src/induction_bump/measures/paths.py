@@ -1,4 +1,6 @@
-"""Path order: which terms of a model's expansion into paths carry its loss (measures.md §4; E21, term importance).
+"""Path order: which terms of a model's expansion into paths carry its loss (E21, term importance).
+
+Defined in docs/measures/definitions.md#path_order.
 
 The attention patterns and the norms' scales of the intact model are frozen, so that an attention-only model is linear
 in what its heads read. Then

@@ -1,4 +1,7 @@
-"""What a variant of the model cannot have, and why (measures.md §2 to §4). Free of torch."""
+"""What a variant of the model cannot have, and why. Free of torch.
+
+Listed in docs/measures/definitions.md#versions-cost-and-measuring-afterwards.
+"""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The measures of a snapshot (measures.md §1 to §4), from the plain float32 model and the run's probes."""
+"""The measures of a snapshot (docs/measures/definitions.md), from the plain float32 model and the run's probes."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

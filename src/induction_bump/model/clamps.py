@@ -1,4 +1,7 @@
-"""What clamps are to a model: a bias on the scores of a layer, and heads that are held at zero (measures.md §5)."""
+"""What clamps are to a model: a bias on the scores of a layer, and heads that are held at zero.
+
+Defined in docs/measures/definitions.md#model-variants.
+"""
 
 import torch
 from jaxtyping import Float

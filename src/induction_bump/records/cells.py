@@ -1,7 +1,7 @@
 """Which runs of a study repeat each other, and which differ by what: cells, their names, and the plainest of them.
 
 A cell is a set of runs that were trained alike but for their seeds. Statistics over seeds stay within a cell; what is
-compared between cells is the cell's treatment (measures.md §7).
+compared between cells is the cell's treatment (docs/linking.md#runs-are-the-unit).
 """
 
 import json

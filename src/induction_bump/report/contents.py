@@ -105,7 +105,7 @@ class RunContents:
         return [head_name(layer, head) for layer in range(layers) for head in range(heads)]
 
     def head_threshold(self, measure: str) -> float | None:
-        """Score from which a head counts (measures.md §6), or None where the run does not say."""
+        """Score from which a head counts (docs/measures/definitions.md#events), or None where the run does not say."""
         floor, margin = self.option("locate", "head_floor"), self.option("locate", "null_margin")
         if floor is None or margin is None or measure not in self.null99:
             return None
