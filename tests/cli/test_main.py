@@ -88,6 +88,17 @@ def test_a_wrong_path_is_told_in_one_line(
     assert sorted(directory.rglob("*")) == before
 
 
+@pytest.mark.parametrize("command", ["locate", "report", "measure", "status", "track"])
+def test_a_directory_above_or_below_is_told_with_what_is_meant(
+    command: str, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = make_run(directory / "runs", study="s", snapshots=2)
+    assert cli.main([command, "runs"]) == 2
+    assert capfd.readouterr().err == "bump: runs: holds studies; give one of them: s\n"
+    assert cli.main([command, str(path / "snapshots")]) == 2
+    assert capfd.readouterr().err == f"bump: {path}/snapshots: is a part of a run; give the run: {path}\n"
+
+
 def test_a_study_is_located_and_reported(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(directory, study="s")
     assert cli.main(["locate", "s"]) == 0

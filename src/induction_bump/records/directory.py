@@ -40,6 +40,7 @@ from induction_bump.records.schema import (
 )
 from induction_bump.records.tables import ROWS_PER_GROUP, check_whole, read_file, read_rows
 
+_SHOWN = 6
 _log = logging.getLogger(__name__)
 _WRITTEN_BY_TRAINING = ("snapshots", "training", "tables", "checkpoints")
 _PROBES = "probes.parquet"
@@ -324,12 +325,21 @@ def find_runs(path: Path | str) -> list[RunDirectory]:
     run = RunDirectory(path)
     runs = [run] if run.exists else [RunDirectory(p.parent) for p in sorted(path.glob("*/run.json"))]
     if not runs:
-        raise RecordsError(f"{path}: neither a run nor a study (no run.json in it or one level below)")
+        raise RecordsError(f"{path}: {_what_instead(path)}")
     for run in runs:
         with suppress(RecordsError):  # told by who reads it
             if run.lacks_tables:
                 _tell_that_tables_are_missing(run.path.absolute())
     return runs
+
+
+def _what_instead(path: Path) -> str:
+    """What a directory is that holds no run, and what to give."""
+    if studies := sorted({file.parents[1].name for file in path.glob("*/*/run.json")}):
+        return f"holds studies; give one of them: {', '.join(studies[:_SHOWN])}{', …' if len(studies) > _SHOWN else ''}"
+    if above := next((parent for parent in path.resolve().parents if RunDirectory(parent).exists), None):
+        return f"is a part of a run; give the run: {above}"
+    return "neither a run nor a study (no run.json in it or one level below)"
 
 
 @cache
