@@ -139,7 +139,7 @@ def test_a_corpus_shorter_than_one_window(text_options: DataOptions, tmp_path: P
         (lambda: RepeatsOptions(segment=(50, 60)), "longer than what lies before first_copy"),
         (lambda: RepeatsOptions(gap=(5, 4)), "shortest ≤ longest"),
         (lambda: TriggersOptions(triggers=64), "leaves no other token"),
-        (lambda: TokenizerOptions(source="x"), "exactly where name=pretrained"),
+        (lambda: TokenizerOptions(source="x"), "source=x is for name=pretrained"),
     ],
 )
 def test_options_that_contradict_each_other(make, message: str):

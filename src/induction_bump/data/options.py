@@ -101,7 +101,7 @@ class HubOptions:
     name: Literal["hub"] = "hub"
     dataset: Text
     """`owner/name` on the hub, or a local directory in one of its layouts."""
-    config: str | None = None
+    config: Text | None = None
     """The data set's configuration, where it has several."""
     split: Text = "train"
     """Which split training and held-out documents are taken from."""
@@ -135,17 +135,19 @@ class TokenizerOptions:
     """`bpe` trains a byte-level BPE on the corpus; `pretrained` takes one as it is."""
     vocab_size: Annotated[int, Field(ge=MIN_VOCAB_SIZE)] = 2048
     """Size of a trained BPE, special tokens among it."""
-    source: str | None = None
+    source: Text | None = None
     """Of a pretrained tokenizer: its name on the hub or a `tokenizer.json`."""
-    revision: str | None = None
+    revision: Text | None = None
     """Commit or tag of a pretrained tokenizer on the hub; a moving branch would make runs irreproducible."""
     training_documents: Positive = 10_000
     """A BPE is trained on at most so many documents of the training part."""
 
     @model_validator(mode="after")
     def _check(self) -> "TokenizerOptions":
-        if (self.name == "pretrained") != (self.source is not None):
-            raise ValueError("source is set exactly where name=pretrained")
+        if self.name == "pretrained" and self.source is None:
+            raise ValueError("source: must be set where name=pretrained; its name on the hub, or a tokenizer.json")
+        if self.name != "pretrained" and self.source is not None:
+            raise ValueError(f"source={self.source} is for name=pretrained, and this is name={self.name}")
         return self
 
 

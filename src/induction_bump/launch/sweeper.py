@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -97,6 +98,7 @@ class CheckedSweeper(Sweeper):
         given = rewrite(f"{key}={value}" for key, value in self.params.items())
         parser = OverridesParser.create(config_loader=self.context.config_loader)
         overrides = parser.parse_overrides([*given, *arguments])
+        _refuse_no_values(overrides)
         [combinations] = BasicSweeper.split_arguments(overrides, None)
         directory, key, cells, to_run = self._cells(combinations)
         self._prepare(to_run)
@@ -245,6 +247,15 @@ def _refuse_what_all_were_refused_for(outcomes: "Sequence[Outcome]", written: It
         with suppress(OSError):
             empty.rmdir()
     raise ConfigError(str(reasons.pop()))
+
+
+def _refuse_no_values(overrides: Iterable[Override]) -> None:
+    from induction_bump.config.errors import ConfigError
+    from induction_bump.config.overrides import as_typed
+
+    for each in overrides:
+        if each.is_sweep_override() and not any(True for _ in each.sweep_iterator()):
+            raise ConfigError(f"{as_typed(each.input_line or each.key_or_group)}: gives no values to sweep over")
 
 
 def _refuse_inside_a_rank() -> None:

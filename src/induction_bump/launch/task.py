@@ -42,6 +42,8 @@ class Task:
         self.in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
         choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
         try:
+            if not self.in_sweep:
+                _refuse_launcher(choices.get("hydra/launcher"))
             outcome = self._run(resolve(composed, choices))
         except (ConfigError, CorpusError) as error:
             outcome = Outcome("", "", "refused", str(error))
@@ -57,6 +59,14 @@ class Task:
             )
         except (OSError, RecordsError) as error:  # of this run alone, perhaps: the other cells of a sweep go on
             return Outcome("", str(cell.study_directory(config) / slug(config)), "failed", explain_failure(error))
+
+
+def _refuse_launcher(name: str | None) -> None:
+    """Hydra passes over launchers of single runs, which would be computed here and not on the cluster, say."""
+    if name not in (None, "basic"):
+        raise ConfigError(
+            f"hydra/launcher={name}: starts the runs of a sweep, and this is one run; add -m, or leave it out"
+        )
 
 
 class Check(Task):

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from induction_bump.options import options
+from induction_bump.options import Text, options
 
 
 @options
@@ -11,9 +11,9 @@ class TrackingOptions:
 
     mode: Literal["auto", "offline", "online", "none"] = "auto"
     """`auto` is online where the user has logged in and offline elsewhere; `none` imports no wandb."""
-    project: str = "induction-bump"
+    project: Text = "induction-bump"
     """W&B project."""
-    entity: str | None = None
+    entity: Text | None = None
     """W&B user or team; null takes the account's default."""
     tags: tuple[str, ...] = ()
     """W&B tags."""
