@@ -1,4 +1,7 @@
-"""Every ```python block of README.md and docs/ runs, in order, on a study called runs/quickstart."""
+"""Every ```python block of README.md and docs/ runs, in order, on a study called runs/quickstart.
+
+Those of docs/export.md (```py) need a library that is not always there: test_against_transformer_lens.py runs them.
+"""
 
 import re
 from pathlib import Path

@@ -143,7 +143,7 @@ def test_logits_and_patterns_are_equal(variant: str) -> None:
 def test_an_export_is_loaded_as_the_page_about_it_says(tmp_path: Path) -> None:
     run = saved_run(tmp_path / "run")
     written = export(run.path, "transformer_lens")
-    [of_4, of_earlier] = re.findall(r"```python\n(.*?)```", EXPORTING.read_text(encoding="utf-8"), re.DOTALL)
+    [of_4, of_earlier] = re.findall(r"```py\n(.*?)```", EXPORTING.read_text(encoding="utf-8"), re.DOTALL)
     code, directories = re.subn(
         r'Path\(".*?"\)', lambda _: f"Path({str(written)!r})", of_4 if MAJOR >= 4 else of_earlier
     )
