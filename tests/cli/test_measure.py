@@ -97,6 +97,7 @@ def test_what_is_no_part_of_a_runs_identity_may_be_edited(run: RunDirectory) -> 
 @pytest.mark.parametrize("damage", ["cut short", "no safetensors", "of another model"])
 def test_damaged_weights_are_named(run: RunDirectory, damage: str, capfd: pytest.CaptureFixture[str]) -> None:
     file = run.path / "snapshots/00000005/weights.safetensors"
+    run.update(weights={})  # as of a run from before their hashes were noted
     if damage == "of another model":
         from safetensors.torch import load_file, save_file
 
@@ -107,6 +108,21 @@ def test_damaged_weights_are_named(run: RunDirectory, damage: str, capfd: pytest
     assert line.startswith("bump: study/run/snapshots/00000005/weights.safetensors: ")
     if damage == "of another model":
         assert "size mismatch" in line
+
+
+def test_weights_of_another_step_are_one_line_and_what_makes_one_doubt_is_told(
+    run: RunDirectory, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = run.path / "snapshots/00000005/weights.safetensors"
+    file.write_bytes((run.path / "snapshots/00000000/weights.safetensors").read_bytes())
+    line = complaint(["study", "--measures", "icl_score", "--workers", "1"], capfd)
+    assert line.startswith(
+        "bump: study/run/snapshots/00000005/weights.safetensors: these are not the weights that were"
+    )
+    run.update(weights={})
+    assert cli.main(["measure", "study", "--measures", "icl_score", "--workers", "1"]) == 0
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("bump: ")]
+    assert told == ["bump: run: the weights at steps 0 and 5 are the same"]
 
 
 @pytest.mark.parametrize("flag", ["--measures", "--steps"])
@@ -134,6 +150,7 @@ def test_a_model_that_is_not_finite_is_named_and_the_others_are_measured(
 
     file = run.path / "snapshots/00000005/weights.safetensors"
     save_file({name: tensor * float("nan") for name, tensor in load_file(file).items()}, file)
+    run.update(weights={})
     assert cli.main(["measure", "study", "--measures", "zero_ablation", "--workers", "1"]) == 1
     said = capfd.readouterr()
     assert said.out.splitlines()[0].endswith(" rows added, from 2 snapshots with weights")

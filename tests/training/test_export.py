@@ -118,6 +118,16 @@ def test_a_failure_while_writing_leaves_no_part(tmp_path: Path, monkeypatch: pyt
     assert not list((run.path / "export").iterdir())
 
 
+def test_weights_of_another_step_are_not_exported(tmp_path: Path) -> None:
+    run = saved_run(tmp_path / "run")
+    first, last = (run.path / f"snapshots/{step:08d}/weights.safetensors" for step in (0, 8))
+    last.write_bytes(first.read_bytes())
+    with pytest.raises(RecordsError, match="these are not the weights that were saved there"):
+        export(run.path, TO)
+    assert not (run.path / "export").exists()
+    assert export(run.path, TO, 0).is_dir()
+
+
 @pytest.mark.parametrize("damage", ["cut short", "of another model"])
 def test_damaged_weights_are_told(tmp_path: Path, damage: str) -> None:
     run = saved_run(tmp_path / "run")

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from induction_bump.measures.registry import MEASURED_TABLES, VERSIONS, tables_with
 from induction_bump.pools import WorkerLostError
-from induction_bump.records.directory import RunDirectory
+from induction_bump.records.directory import WEIGHTS, RunDirectory, sha256_of
 from induction_bump.records.load import load
+from induction_bump.records.saved_weights import with_weights
 from induction_bump.records.schema import RecordsError
 from induction_bump.training import measure_saved
 from induction_bump.training.measure_saved import measure
@@ -214,7 +215,7 @@ def test_every_table_that_a_measure_fills_is_known(tmp_path: Path) -> None:
     measure(path, workers=1)
     found: dict[str, set[str]] = {}
     for table in MEASURED_TABLES:
-        for names in measure_saved._present(RunDirectory(path).table(table), table).values():
+        for names in measure_saved._present(RunDirectory(path), table, [0, 5, 8]).values():
             for name in names:
                 found.setdefault(name, set()).add(table)
     assert found == {name: set(tables_with(name)) for name in found}
@@ -257,6 +258,12 @@ def test_a_call_that_is_cut_off_between_two_tables_is_taken_up_there(
 def break_weights(path: Path, step: int) -> None:
     file = path / f"snapshots/{step:08d}/weights.safetensors"
     save_file({name: torch.full_like(tensor, math.nan) for name, tensor in load_file(file).items()}, file)
+    as_saved(RunDirectory(path))
+
+
+def as_saved(run: RunDirectory) -> None:
+    """Let run.json take the weights that are there for those that training saved."""
+    run.update(weights={s.step: sha256_of(s.path / WEIGHTS) for s in with_weights(run)})
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -352,6 +359,7 @@ def test_heads_that_weights_leave_without_a_value_are_noted_with_the_rows(tmp_pa
         weights = load_file(file)
         weights["sublayers.0.W_O"][head] = 0
         save_file(weights, file)
+    as_saved(RunDirectory(path))
     (path / "snapshots/00000000/heads.parquet").unlink()
     (path / "tables/heads.parquet").unlink()
     (added,) = measure(path, ["copying_eigenvalue", "qk_trace"], workers=1)
@@ -428,3 +436,120 @@ class TestGroups:
         reason = "the run is preempted, and induction heads are chosen at the end of a finished one"
         assert added.without == {"group_ablation": reason}
         assert "group_ablation" not in RunDirectory(path).info.not_applicable
+
+
+class TestWhatIsUndefined:
+    """Measures that the weights of all heads leave without a value."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = trained_run(tmp_path)
+        for snapshot in with_weights(RunDirectory(path)):
+            weights = load_file(snapshot.path / WEIGHTS)
+            idle = {name: torch.zeros_like(value) if "W_O" in name else value for name, value in weights.items()}
+            save_file(idle, snapshot.path / WEIGHTS)
+        as_saved(RunDirectory(path))
+        for file in path.rglob("heads*.parquet"):
+            file.unlink()
+        return path
+
+    def test_is_taken_once(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        taken: list[tuple[int, frozenset[str]]] = []
+        original = measure_saved.perform
+
+        def counted(bench: Any, task: Any) -> Any:
+            taken.append((task.step, task.names))
+            return original(bench, task)
+
+        monkeypatch.setattr(measure_saved, "perform", counted)
+        names = ["copying_eigenvalue", "composition_k", "previous_token"]
+        (first,) = measure(path, names, workers=1)
+        assert {step for step, _ in taken} == {0, 5, 8}
+        assert first.without.keys() >= {"copying_eigenvalue", "composition_k"}
+        undefined = RunDirectory(path).info.without_rows
+        assert undefined == {"composition_k": [0, 5, 8], "copying_eigenvalue": [0, 5, 8]}
+        taken.clear()
+        (again,) = measure(path, names, workers=1)
+        assert (taken, again.snapshots, again.rows) == ([], 0, 0)
+        measure(path, [*names, "prefix_matching"], workers=1)
+        assert {name for _, names in taken for name in names} == {"prefix_matching"}
+
+    def test_is_taken_again_at_steps_that_a_training_does_again(self, path: Path) -> None:
+        measure(path, ["copying_eigenvalue"], workers=1)
+        kept = RunDirectory(path).info.up_to(5)
+        assert kept["without_rows"] == {"copying_eigenvalue": [0, 5]}
+        assert kept["weights"].keys() == {0, 5}
+
+
+def test_nothing_but_the_names_of_rows_is_read_to_learn_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = trained_run(tmp_path)
+    names = ["loss", "token_losses", "previous_token"]
+    measure(path, names, workers=1)
+    read: list[tuple[str, tuple[str, ...]]] = []
+    original = pq.ParquetFile.read_row_group
+
+    def noted(self: Any, group: int, columns: list[str], **options: Any) -> Any:
+        read.append((self.schema_arrow.names[3], tuple(columns)))
+        return original(self, group, columns=columns, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    (again,) = measure(path, names, steps=[8], workers=1)
+    assert again.rows == 0
+    assert {column for _, columns in read for column in columns} == {"step", "name", "measure"}
+    assert {first for first, _ in read} == {"name", "example", "layer"}  # of scalars, tokens and heads
+
+
+class TestForeignWeights:
+    """Files of weights that are not those that training saved at their step."""
+
+    TOLD = (
+        r"00000005/weights\.safetensors: these are not the weights that were saved there \(their sha256 is another\)$"
+    )
+
+    @staticmethod
+    def file(path: Path, step: int) -> Path:
+        return path / f"snapshots/{step:08d}" / WEIGHTS
+
+    def test_their_hashes_are_noted_when_they_are_saved(self, tmp_path: Path) -> None:
+        path = trained_run(tmp_path)
+        assert RunDirectory(path).info.weights == {step: sha256_of(self.file(path, step)) for step in (0, 5, 8)}
+
+    @pytest.mark.parametrize("source", [0, 8])
+    def test_copied_ones_are_refused(self, tmp_path: Path, source: int) -> None:
+        path = trained_run(tmp_path)
+        self.file(path, 5).write_bytes(self.file(path, source).read_bytes())
+        with pytest.raises(RecordsError, match=self.TOLD):
+            measure(path, ["zero_ablation"], workers=1)
+        assert 5 not in set(load(path).ablations.step)
+        (added,) = measure(path, ["zero_ablation"], steps=[0, 8], workers=1)
+        assert added.failed == {}
+
+    def test_a_group_is_not_chosen_by_them(self, tmp_path: Path) -> None:
+        path = trained_run(tmp_path)
+        self.file(path, 8).write_bytes(self.file(path, 5).read_bytes())
+        with pytest.raises(RecordsError, match="not the weights that were saved"):
+            measure(path, ["group_ablation"], workers=1)
+        assert RunDirectory(path).info.groups == {}
+
+    def test_equal_ones_and_missing_ones_are_told_of(self, tmp_path: Path) -> None:
+        path = trained_run(tmp_path)
+        self.file(path, 5).write_bytes(self.file(path, 0).read_bytes())
+        as_saved(RunDirectory(path))
+        self.file(path, 8).unlink()
+        (added,) = measure(path, ["smear"], workers=1)
+        assert added.doubts == ["the weights at steps 0 and 5 are the same", "the weights of step 8 are missing"]
+
+    def test_a_run_without_hashes_is_measured_and_equal_ones_are_told_of_all_the_same(self, tmp_path: Path) -> None:
+        path = trained_run(tmp_path)
+        RunDirectory(path).update(weights={})
+        self.file(path, 5).write_bytes(self.file(path, 0).read_bytes())
+        (added,) = measure(path, ["zero_ablation"], workers=1)
+        assert added.doubts == ["the weights at steps 0 and 5 are the same"]
+        assert set(load(path).ablations.step) == {0, 5, 8}
+
+    def test_sound_ones_raise_no_doubt(self, tmp_path: Path) -> None:
+        path = trained_run(tmp_path)
+        (added,) = measure(path, ["smear"], workers=1)
+        assert added.doubts == []

@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"  without {', '.join(names)}: {reason}")
         for step, reason in each.failed.items():
             complain(f"{each.run}: at step {step} {reason}; nothing was measured there")
+        for doubt in each.doubts:
+            complain(f"{each.run}: {doubt}")
     return 1 if any(each.failed for each in added) else 0
 
 

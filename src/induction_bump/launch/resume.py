@@ -51,7 +51,7 @@ def take_up(run: RunDirectory, now: RunInfo) -> RunInfo:
     )
     of_training = ("parameters", "vocab_size", "hashes", "probes", "measure_versions", "not_applicable", "groups")
     of_first_start = ("versions", "hardware", "threads", "world_size", "accumulation")
-    kept |= {name: getattr(before, name) for name in (*of_training, *of_first_start)}
+    kept |= {name: getattr(before, name) for name in (*of_training, *of_first_start)} | before.up_to(checkpoint.step)
     return now.model_copy(update={**kept, "resumes": [*before.resumes, resumed]})
 
 

@@ -1,5 +1,6 @@
 """A run's directory: what lies where, and the only functions that write there."""
 
+import hashlib
 import json
 import logging
 import shutil
@@ -43,6 +44,8 @@ from induction_bump.records.tables import ROWS_PER_GROUP, check_whole, read_file
 _SHOWN = 6
 _log = logging.getLogger(__name__)
 _WRITTEN_BY_TRAINING = ("snapshots", "training", "tables", "checkpoints")
+WEIGHTS = "weights.safetensors"
+"""In a snapshot's directory."""
 _PROBES = "probes.parquet"
 _LOCATED = tuple(f"{table}.{kind}" for table in ("phase_changes", "changes", "cells") for kind in ("parquet", "csv"))
 
@@ -263,13 +266,18 @@ class RunDirectory:
     def write_snapshot(
         self, step: int, tables: Mapping[str, pa.Table], write_weights: Callable[[Path], object] | None = None
     ) -> None:
-        """Commit a snapshot: one Parquet file a table, and weights.safetensors where `write_weights` is given."""
+        """Commit a snapshot: one Parquet file a table, and weights.safetensors where `write_weights` is given.
+
+        The hash of the weights goes into run.json.
+        """
         info = self.info
         with directory_that_appears_whole(made(self.path / "snapshots") / name_of(step)) as aside:
             for name, table in tables.items():
                 self._write_table(name, table, aside / f"{name}.parquet", info, _OF_A_SNAPSHOT)
             if write_weights:
-                write_weights(aside / "weights.safetensors")
+                write_weights(aside / WEIGHTS)
+                # noted before the snapshot is there: killed in between, it is taken, and noted, again
+                self.update(weights={**info.weights, step: sha256_of(aside / WEIGHTS)})
 
     def append_training(self, table: pa.Table) -> None:
         """Commit rows of the training table as a further part file, named after its first step."""
@@ -313,6 +321,12 @@ class RunDirectory:
             "probes": json.dumps(info.probes, sort_keys=True),
         }
         pq.write_table(table.replace_schema_metadata(metadata), path, ROWS_PER_GROUP, compression=compression)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's content, in hexadecimal digits."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def find_runs(path: Path | str) -> list[RunDirectory]:

@@ -172,6 +172,7 @@ class Records:
 def _row(run: RunDirectory) -> dict[str, Any]:
     info = run.info
     left_out = {"hashes", "versions", "hardware", "probes", "measure_versions", "seconds", "resumes"}
+    left_out |= {"weights", "without_rows"}
     described = {**info.model_dump(exclude=left_out), "resumes": len(info.resumes), "status": run.status}
     return {"run": run.name, "path": str(run.path), **described, **flatten(run.config)}
 

@@ -200,12 +200,24 @@ class RunInfo(BaseModel):
     measure_versions: dict[str, int]
     not_applicable: dict[str, str] = {}
     """Measures that this model cannot have, or that some of its heads leave undefined, each with the reason."""
+    without_rows: dict[str, list[int]] = {}
+    """Measures that were taken afterwards and are undefined, with the steps at which they are: there they have no rows.
+    """
+    weights: dict[int, str] = {}
+    """Step → sha256 of the weights that were saved with its snapshot."""
     groups: dict[str, Any] = {}
     """Groups of heads that were ablated together: which heads, and when and how they were chosen."""
     seconds: dict[str, float] = {}
     """Wall time of the steps that count: `training`, `snapshots`, `writing`."""
     resumes: list[Resumed] = []
     """Times at which training went on from a checkpoint."""
+
+    def up_to(self, step: int) -> dict[str, Any]:
+        """Of the fields that grow with snapshots, what a run that is taken back to `step` keeps."""
+        return {
+            "weights": {at: digest for at, digest in self.weights.items() if at <= step},
+            "without_rows": {name: [at for at in steps if at <= step] for name, steps in self.without_rows.items()},
+        }
 
 
 def validate_info(values: Mapping[str, Any], where: str) -> RunInfo:

@@ -192,6 +192,7 @@ class Mirror:
 def mirrored_config(config: dict[str, Any], info: RunInfo) -> dict[str, Any]:
     """The resolved config, and under `run` what run.json knows besides: sizes, versions, hashes."""
     left_out = {"study", "name", "status", "message", "pid", "finished_at", "seconds", "schema_version", "resumes"}
+    left_out |= {"weights", "without_rows"}
     return {**config, "run": info.model_dump(exclude=left_out)}
 
 

@@ -14,10 +14,10 @@ from induction_bump.model.transformer import Transformer
 from induction_bump.model.transformer_lens import ExportError
 from induction_bump.records.directory import RunDirectory, Snapshot, find_runs
 from induction_bump.records.files import directory_that_appears_whole
+from induction_bump.records.saved_weights import weights_at, with_weights
 from induction_bump.training.options import RunConfig
 from induction_bump.training.weights import load_weights
 
-_WEIGHTS = "weights.safetensors"
 _MOST_LISTED = 20
 
 Convert = tuple[Callable[[ModelOptions, int, int], dict[str, Any]], Callable[[Transformer], dict[str, Tensor]]]
@@ -48,7 +48,7 @@ def export(path: Path, to: str, step: int | None = None, out: Path | None = None
     make_config, make_state_dict = FORMATS[to]
     written = make_config(config.model, info.vocab_size, config.data.context)
     model = Transformer(config.model, info.vocab_size, config.data.context)
-    load_weights(model, snapshot.path / _WEIGHTS)
+    load_weights(model, weights_at(run, snapshot.step))
     about = {"run_id": info.run_id, "generation": info.generation, "step": snapshot.step, "tokens": snapshot.tokens}
     with directory_that_appears_whole(target) as aside:
         (aside / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
@@ -67,7 +67,7 @@ def _the_run(path: Path) -> RunDirectory:
 
 
 def _chosen(run: RunDirectory, step: int | None) -> Snapshot:
-    saved = {snapshot.step: snapshot for snapshot in run.snapshots() if (snapshot.path / _WEIGHTS).is_file()}
+    saved = {snapshot.step: snapshot for snapshot in with_weights(run)}
     if not saved:
         raise ExportError(f"{run.path}: no snapshot has weights; runs with snapshots.save_weights=true keep them")
     if step is None:

@@ -6,7 +6,7 @@ whatever ends a call, so that one that is killed loses little, and the next one 
 """
 
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
@@ -22,7 +22,6 @@ from induction_bump.data.cores import available_cores
 from induction_bump.measures.refusals import noted, refusals
 from induction_bump.measures.registry import (
     LABEL_COLUMNS,
-    MEASURED_TABLES,
     MEASURES,
     PROBES,
     VERSIONS,
@@ -33,6 +32,7 @@ from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.pools import WorkerLostError, process_pool
 from induction_bump.records.directory import RunDirectory, Snapshot, find_runs
 from induction_bump.records.lock import RunLock
+from induction_bump.records.saved_weights import doubts, with_weights
 from induction_bump.records.schema import RecordsError
 from induction_bump.training.measured_runs import Bench, Task, choose_group, perform, prepare_worker
 
@@ -59,6 +59,8 @@ class Added:
     """What was asked for and could not be had, with the reason."""
     failed: Mapping[int, str] = field(default_factory=dict)
     """Steps of snapshots that could not be measured, with the reason."""
+    doubts: Sequence[str] = ()
+    """What makes one doubt the weights that were measured, a clause each."""
 
 
 def check_names(names: Collection[str]) -> None:
@@ -78,12 +80,14 @@ def measure(
 ) -> list[Added]:
     """Take measures (all, or those in `names`) of every run at `path` wherever weights were saved (or at `steps`).
 
-    Rows that are there already stay as they are. A snapshot whose model is no longer finite is told of in `failed`, and
-    the others are measured. Whatever is raised once measuring has begun, finished rows are committed first.
+    Rows that are there already stay as they are, and what was undefined at a snapshot is not taken again. A snapshot
+    whose model is no longer finite is told of in `failed`, and the others are measured. Whatever is raised once
+    measuring has begun, finished rows are committed first.
     Args: workers, processes; None takes one a core.
     Raises ValueError for an unknown measure or a step without weights, RecordsError where a run's config or weights
-    cannot be read, or its corpus or probes are no longer the ones it was measured on, RunBusyError where another
-    process writes a run, WorkerLostError where one of the processes that measure was lost.
+    cannot be read, weights are not those that were saved, or its corpus or probes are no longer the ones it was
+    measured on, RunBusyError where another process writes a run, WorkerLostError where one of the processes that
+    measure was lost.
     """
     check_names(names)
     wanted = set(names) or set(VERSIONS)
@@ -168,6 +172,8 @@ class _Plan:
     postponed: dict[str, str]
     """Measures that cannot be taken as the run stands, with the reason."""
     waiting: dict[str, list[pa.Table]] = field(default_factory=dict)
+    without_rows: dict[str, list[int]] = field(default_factory=dict)
+    """Measure → steps at which it is undefined."""
     failed: dict[int, str] = field(default_factory=dict)
     """Step → why it could not be measured."""
     committed: float = field(default_factory=time.monotonic)
@@ -183,7 +189,9 @@ class _Plan:
         if config.measures.repeats.repeats == 2:
             wanted -= {"prefix_matching_mean"}  # the same as prefix_matching, and not recorded
         _check_same(run, bench.hashes, wanted)
-        present = {table: _present(run.table(table), table) for table in MEASURED_TABLES}
+        at = [snapshot.step for snapshot in snapshots]
+        present = {table: _present(run, table, at) for table in sorted(set().union(*map(tables_with, wanted)))}
+        undefined = run.info.without_rows
         group, postponed = None, dict[str, str]()
         if "group_ablation" in wanted:
             group, reason = choose_group(run, bench)
@@ -196,6 +204,7 @@ class _Plan:
                 name
                 for name in wanted
                 if any(name not in present[table].get(snapshot.step, set()) for table in tables_with(name))
+                and snapshot.step not in undefined.get(name, ())
                 and (name != "null99" or snapshot.step == 0)
             }
             if missing:
@@ -209,8 +218,11 @@ class _Plan:
             return
         tables, left_out = outcome
         self.refused = noted(self.refused, {name: why for name, why in left_out.items() if name in self.wanted})
+        for name in task.names:
+            if any(table not in tables or name not in _measures(tables[table], table) for table in tables_with(name)):
+                self.without_rows.setdefault(name, []).append(task.step)
         for table, rows in tables.items():
-            missing = _missing(rows, table, self.present[table].get(task.step, set()), self.wanted)
+            missing = _missing(rows, table, self.present.get(table, {}).get(task.step, set()), self.wanted)
             if missing.num_rows:
                 self.waiting.setdefault(table, []).append(missing)
         if time.monotonic() - self.committed > COMMIT_SECONDS:
@@ -220,15 +232,20 @@ class _Plan:
         self.commit()
         measured = len(self.tasks) - len(self.failed)
         failed = dict(sorted(self.failed.items()))
-        return Added(self.run.name, measured, self.rows, self.refused | self.postponed, failed)
+        without = self.refused | self.postponed
+        return Added(self.run.name, measured, self.rows, without, failed, doubts(self.run))
 
     def commit(self) -> None:
         self.committed = time.monotonic()
         info = self.run.info
-        not_applicable = noted(info.not_applicable, self.refused)
-        if not_applicable != info.not_applicable:
-            self.run.update(not_applicable=not_applicable)
-        if not self.waiting:
+        known = {"not_applicable": info.not_applicable, "without_rows": info.without_rows}
+        now = {
+            "not_applicable": noted(info.not_applicable, self.refused),
+            "without_rows": _joined(info.without_rows, self.without_rows),
+        }
+        if now != known:
+            self.run.update(**now)
+        if not self.waiting and not self.without_rows:
             return
         taken = {n: VERSIONS[n] for n in self.wanted}
         self.run.update(
@@ -248,7 +265,7 @@ class _Plan:
 
 def _saved(run: RunDirectory, steps: Steps) -> list[Snapshot]:
     """Snapshots with weights: all, those at some steps, or the last one. Raises ValueError for a step without any."""
-    saved = [s for s in run.snapshots() if (s.path / "weights.safetensors").is_file()]
+    saved = with_weights(run)
     if steps == "last":
         return saved[-1:]
     there = {s.step for s in saved}
@@ -288,12 +305,19 @@ def _measures(table: pa.Table, name: str) -> list[str]:
     return [measure_of(name, label, group=group) for label, group in zip(labels, groups, strict=True)]
 
 
-def _present(table: pa.Table, name: str) -> dict[int, set[str]]:
-    """Which measures there are at each step."""
+def _present(run: RunDirectory, name: str, steps: Collection[int]) -> dict[int, set[str]]:
+    """Which measures a table holds at each of the steps; reads no numbers."""
+    label = LABEL_COLUMNS.get(name)
+    columns = ["step", *([label] if label else []), *(["layer"] if name == "ablations" else [])]
+    kinds = run.table(name, steps, columns=columns).group_by(columns, use_threads=False).aggregate([])
     found: dict[int, set[str]] = {}
-    for step, measured in set(zip(table.column("step").to_pylist(), _measures(table, name), strict=True)):
+    for step, measured in zip(kinds.column("step").to_pylist(), _measures(kinds, name), strict=True):
         found.setdefault(step, set()).add(measured)
     return found
+
+
+def _joined(known: Mapping[str, list[int]], further: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    return {name: sorted({*known.get(name, ()), *further.get(name, ())}) for name in sorted({*known, *further})}
 
 
 def _missing(rows: pa.Table, table: str, present: set[str], names: set[str]) -> pa.Table:

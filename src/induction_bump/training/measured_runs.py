@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from induction_bump.data.corpus import Corpus, prepare
@@ -21,6 +20,7 @@ from induction_bump.measures.statistics import NotFiniteError
 from induction_bump.measures.take import take
 from induction_bump.model.transformer import Transformer
 from induction_bump.records.directory import RunDirectory
+from induction_bump.records.saved_weights import weights_at, with_weights
 from induction_bump.training.measured_tables import add_nulls, group_rows, tables_of
 from induction_bump.training.options import RunConfig
 from induction_bump.training.weights import load_weights
@@ -112,7 +112,7 @@ class Bench:
 
     def model_at(self, step: int) -> Transformer:
         """The model with the weights of a snapshot; the one object for all of them."""
-        load_weights(self._model, self.run.path / "snapshots" / f"{step:08d}" / "weights.safetensors")
+        load_weights(self._model, weights_at(self.run, step))
         return self._model
 
     def nulls(self) -> dict[str, float]:
@@ -162,7 +162,7 @@ def choose_group(run: RunDirectory, bench: Bench) -> tuple[GroupTask | None, str
     if known is None:
         if run.info.status != "finished":
             return None, f"the run is {run.status}, and induction heads are chosen at the end of a finished one"
-        saved = [s for s in run.snapshots() if (s.path / "weights.safetensors").is_file()]
+        saved = with_weights(run)
         if not saved:
             return None, "the run kept no weights"
         step = saved[-1].step
@@ -200,5 +200,5 @@ def _chosen(bench: Bench, step: int) -> dict[str, Any]:
 
 
 def _recorded_null(run: RunDirectory) -> float | None:
-    rows = run.table("scalars").filter(pc.field("name") == "null99/prefix_matching")
+    rows = run.table("scalars", [0], {"name": "null99/prefix_matching"}, ["value"])
     return float(rows.column("value")[0].as_py()) if rows.num_rows else None
