@@ -100,7 +100,7 @@ def measure(
             plans.append(_Plan.of(run, wanted, steps))
         tasks = [(plan, task) for plan in plans for task in plan.tasks]
         count = min(workers or available_cores(), len(tasks))
-        threads = max(1, available_cores() // count)
+        threads = max(1, available_cores() // max(1, count))
         pool = held.enter_context(process_pool(count, "measures", prepare_worker, threads)) if count > 1 else None
         try:
             with closing(_performed(pool, tasks)) as performed:
