@@ -42,19 +42,20 @@ def gather(records: Records, kind: str) -> pd.DataFrame:
 
 def draw(rows: pd.DataFrame, title: str) -> Figure:
     """Nats above, shares below, a column a quantity, a line a run in the colour of its cell."""
-    shown = rows[rows.groupby("run_id")["step"].transform("nunique") > 1]
+    shown = rows[rows["tokens"] > 0]
     colours = notation.colours(shown["cell"].tolist())
     alone = shown["run_id"].nunique() == len(colours)
     figure, axes = plt.subplots(2, 2, figsize=(9.4, 6.0), layout="constrained", sharex=True)
     for column, quantity in enumerate(QUANTITIES):
-        part = shown[(shown["quantity"] == quantity) & (shown["tokens"] > 0)]
+        part = shown[shown["quantity"] == quantity]
         for (cell, _), own in part.groupby(["cell", "run"], sort=False):
             _line(axes[0, column], own, "lost", colours[cell], band=alone)
             _line(axes[1, column], own, "share", colours[cell], band=alone)
             if own["draws"].max() > 0:
-                low, high = own["matched_low"], own["matched_high"]
-                axes[0, column].fill_between(own["tokens"], low, high, color=QUIET, alpha=0.3 if alone else 0.1, lw=0)
-                axes[1, column].plot(own["tokens"], own["matched_share"], color=QUIET, lw=1, ls="--")
+                edges = (own["matched_low"], own["matched_high"])
+                notation.band(axes[0, column], own["tokens"], *edges, QUIET, 0.3 if alone else 0.1)
+                dashed = {"linewidth": 1, "linestyle": "--"}
+                notation.curve(axes[1, column], own["tokens"], own["matched_share"], None, QUIET, **dashed)
         axes[0, column].set_title(TITLES[quantity], fontsize=9)
         for panel in axes[:, column]:
             panel.axhline(0, color=QUIET, lw=0.8)
@@ -62,8 +63,10 @@ def draw(rows: pd.DataFrame, title: str) -> Figure:
         notation.token_axis(axes[1, column])
     axes[0, 0].set_ylabel("lost without them (nats)")
     axes[1, 0].set_ylabel("share lost")
-    for panel in axes[1]:
+    for panel, quantity in zip(axes[1], QUANTITIES, strict=True):
         panel.set_ylim(-0.25, 1.5)
+        if shown.loc[shown["quantity"] == quantity, "share"].isna().all():
+            notation.say(panel, "no share: what there is to lose is too small")
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     entries = [plt.Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
     if shown["draws"].max() > 0:
@@ -79,10 +82,10 @@ def draw(rows: pd.DataFrame, title: str) -> Figure:
 def _line(axes: Axes, own: pd.DataFrame, value: str, colour: str, *, band: bool) -> None:
     """A run's line, with two standard errors on either side where it is the only one of its colour."""
     own = own.sort_values("tokens")
-    axes.plot(own["tokens"], own[value], color=colour, lw=1.3 if band else 0.8)
+    edges = None
     if band:
-        low, high = own[value] - 2 * own[f"{value}_stderr"], own[value] + 2 * own[f"{value}_stderr"]
-        axes.fill_between(own["tokens"], low, high, color=colour, alpha=0.2, lw=0)
+        edges = (own[value] - 2 * own[f"{value}_stderr"], own[value] + 2 * own[f"{value}_stderr"])
+    notation.curve(axes, own["tokens"], own[value], edges, colour, linewidth=1.3 if band else 0.8)
 
 
 def summary(rows: pd.DataFrame) -> str:
@@ -118,8 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     rows.to_csv(out / "causal_share.csv", index=False)
     print(summary(rows))
-    if rows.groupby("run_id")["step"].nunique().max() < 2:
-        print(f"wrote {out / 'causal_share.csv'}; no run has more than one snapshot to draw")
+    if not (rows["tokens"] > 0).any():
+        print(f"wrote {out / 'causal_share.csv'}; no run was measured after step 0")
         return out / "causal_share.csv"
     figure = draw(rows, f"{chosen.study.resolve().name}: lost without the induction heads ({chosen.kind})")
     notation.save(figure, out / "causal_share")

@@ -37,6 +37,7 @@ PUBLISHED = pd.DataFrame({"order": [0, 1, 2], "change": [-1.8, -5.2, -0.3]})
 NO_EARLIER = -1.3
 """Where heads are drawn that have no earlier head to read."""
 NOT_COMPARABLE = "not_comparable"
+_NOT_BEFORE = "not measured before the bump: bump measure STUDY --measures {}"
 
 
 def eigenvalues(run: MeasuredRun) -> pd.DataFrame:
@@ -69,6 +70,9 @@ def draw_eigenvalues(table: pd.DataFrame) -> Figure:
     figure, axes = _grid(table, sharex=True, sharey=True)
     for (label, when), panel in axes.items():
         own = table[(table["label"] == label) & (table["when"] == when)].sort_values("prefix_matching")
+        if own.empty:
+            notation.say(panel, _NOT_BEFORE.format("copying_eigenvalue,qk_eigenvalue"))
+            continue
         panel.axhline(0, color=QUIET, lw=0.8)
         panel.axvline(0, color=QUIET, lw=0.8)
         colours = {"vmin": 0, "vmax": 1, "cmap": "viridis_r"}
@@ -90,6 +94,9 @@ def draw_path_orders(table: pd.DataFrame) -> Figure:
     figure, axes = _grid(table, sharey=True)
     for (model, when), panel in axes.items():
         own = table[(table["label"] == model) & (table["when"] == when)]
+        if own.empty:
+            notation.say(panel, _NOT_BEFORE.format("path_order"))
+            continue
         mean = own.groupby("order")["change"].mean()
         panel.bar(mean.index, mean, 0.55, color=notation.COLOURS[0], alpha=0.35, label="mean of runs")
         panel.plot(own["order"], own["change"], "o", ms=3.5, color=notation.COLOURS[0], label="a run")

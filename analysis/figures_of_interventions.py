@@ -81,8 +81,8 @@ def _range(axes: Axes, matched: pd.DataFrame) -> None:
     """Median and range of the draws."""
     draws = matched.pivot(index="tokens", columns="draw", values="value")
     colour = notation.COLOURS[4]
-    axes.plot(draws.index, draws.median(axis=1), color=colour, label=f"{draws.shape[1]} matched sets, and their range")
-    axes.fill_between(draws.index, draws.min(axis=1), draws.max(axis=1), color=colour, alpha=0.3, lw=0)
+    label = f"{draws.shape[1]} matched sets, and their range"
+    notation.curve(axes, draws.index, draws.median(axis=1), (draws.min(axis=1), draws.max(axis=1)), colour, label)
 
 
 def paths(run: MeasuredRun) -> tuple[Figure, pd.DataFrame]:

@@ -65,7 +65,8 @@ def icl(run: MeasuredRun) -> tuple[Figure, pd.DataFrame]:
     titled(over_time, "in-context-learning scores", "nats")
     run.time_axis(over_time)
     shown = []
-    for step, colour, when in zip(run.before_and_after(positions), (QUIET, BLUE), ("before", "after"), strict=True):
+    moments = dict(zip(run.before_and_after(positions), ((QUIET, "before"), (BLUE, "after")), strict=True))
+    for step, (colour, when) in moments.items():
         own = positions[positions["step"] == step]
         place = own.assign(tokens=own["position"])
         line(by_position, place, colour, f"{when} the bump" if run.bump else f"step {step}", linewidth=1.1)
@@ -85,7 +86,8 @@ def token_losses(run: MeasuredRun) -> tuple[Figure, pd.DataFrame]:
     tokens = wide.index.get_level_values("tokens").to_numpy()
     figure, ((plane, examples),) = panels(1, 2, 2.9)
     inside = np.zeros(len(tokens), bool) if run.bump is None else (tokens >= run.bump[0]) & (tokens <= run.bump[1])
-    plane.plot(first, second, color=QUIET, lw=0.8)
+    if len(first) > notation.ALONE:
+        plane.plot(first, second, color=QUIET, lw=0.8)
     plane.scatter(first[~inside], second[~inside], s=14, color=BLUE, zorder=3)
     plane.scatter(first[inside], second[inside], s=22, color=RED, zorder=3, label="during the bump")
     plane.margins(0.15)

@@ -53,8 +53,11 @@ def draw(rows: pd.DataFrame, events: pd.DataFrame, title: str, scale: str) -> Fi
                 axes.axvspan(low, high, color=colour, alpha=0.25, lw=0)
             if quantity == "prefix_matching" and len(located):
                 _name_head(axes, line, float(located["tokens_low"].iloc[0]), colour)
+        if shown.empty:
+            notation.say(axes, "not measured after step 0")
     notation.token_axis(panels[-1], scale)
-    panels[-1].set_xlim(shown["tokens"].min(), shown["tokens"].max())
+    if shown["tokens"].nunique() > 1:
+        panels[-1].set_xlim(shown["tokens"].min(), shown["tokens"].max())
     figure.align_ylabels(panels)
     panels[0].set_title(title, loc="left", fontweight="bold")
     entries = [plt.Line2D([], [], color=colour, label=label) for label, colour in colours.items()]
@@ -63,9 +66,9 @@ def draw(rows: pd.DataFrame, events: pd.DataFrame, title: str, scale: str) -> Fi
 
 
 def _draw_line(axes: Axes, line: pd.DataFrame, colour: str) -> None:
-    axes.plot(line["tokens"], line["value"], color=colour)
     stderr = line["stderr"].astype(float).fillna(0.0)
-    axes.fill_between(line["tokens"], line["value"] - stderr, line["value"] + stderr, color=colour, alpha=0.2, lw=0)
+    edges = (line["value"] - stderr, line["value"] + stderr)
+    notation.curve(axes, line["tokens"], line["value"], edges, colour)
 
 
 def _name_head(axes: Axes, line: pd.DataFrame, onset: float, colour: str) -> None:

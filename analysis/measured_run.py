@@ -103,9 +103,9 @@ def titled(axes: Axes, title: str, unit: str = "") -> None:
 
 def line(axes: Axes, rows: pd.DataFrame, colour: str, label: str | None = None, **style: object) -> None:
     """value ± stderr over tokens."""
-    axes.plot(rows["tokens"], rows["value"], color=colour, label=label, **style)
     stderr = rows["stderr"].astype(float).fillna(0.0)
-    axes.fill_between(rows["tokens"], rows["value"] - stderr, rows["value"] + stderr, color=colour, alpha=0.2, lw=0)
+    edges = (rows["value"] - stderr, rows["value"] + stderr)
+    notation.curve(axes, rows["tokens"], rows["value"], edges, colour, label, **style)
 
 
 def head_lines(axes: Axes, rows: pd.DataFrame, reference: float = 0.0) -> None:

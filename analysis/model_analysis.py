@@ -14,7 +14,6 @@ default to `analysis/` in the study. Panels are over training tokens, with the l
 What a run has no records of is said in its panel. `bump measure STUDY` takes what can be taken.
 """
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -54,6 +53,8 @@ def loss_by_position(run: MeasuredRun, axes: Axes) -> pd.DataFrame:
     """Loss by position at moments that are evenly spaced in ln(tokens), early ones light."""
     rows = run.read("positions").rename(columns={"loss": "value"})
     moments = rows.loc[rows["tokens"] > 0, "tokens"].unique()
+    if not len(moments):
+        raise MissingError("nothing was measured after step 0")
     asked = np.geomspace(moments.min(), moments.max(), MOMENTS)
     shown = np.unique(moments[np.abs(np.log(moments[:, None] / asked)).argmin(axis=0)])
     colours = plt.get_cmap("viridis_r")(np.linspace(0.05, 1, len(shown)))
@@ -71,6 +72,8 @@ def loss_slope(run: MeasuredRun, axes: Axes) -> pd.DataFrame:
     """d loss / d ln tokens."""
     rows = run.read("scalars", name="loss")
     rows = rows[rows["tokens"] > 0]
+    if len(rows) < 2:
+        raise MissingError("a slope needs two snapshots after step 0")
     rows = rows.assign(name="d loss / d ln tokens", value=slope_in_log(rows["tokens"], rows["value"]), stderr=np.nan)
     measured_run.line(axes, rows, BLUE)
     axes.axhline(0, color=QUIET, lw=0.8)
@@ -84,6 +87,8 @@ def position_slope(run: MeasuredRun, axes: Axes) -> pd.DataFrame:
     grid = rows.pivot(index="position", columns="tokens", values="value")
     most = float(np.nanquantile(np.abs(grid.to_numpy()), 0.99))
     shown = grid.loc[:, grid.columns > 0] if run.scale == "log" else grid
+    if shown.shape[1] < 2:
+        raise MissingError("there is one snapshot")
     image = axes.pcolormesh(shown.columns, shown.index, shown, cmap="RdBu_r", vmin=-most, vmax=most, rasterized=True)
     axes.set_yscale("log")
     axes.set_ylabel("position k")
@@ -124,7 +129,8 @@ def components(run: MeasuredRun, axes: Axes) -> pd.DataFrame:
     tokens = wide.index.get_level_values("tokens").to_numpy()
     low, high = run.bump or (np.inf, -np.inf)
     inside = (tokens >= low) & (tokens <= high)
-    axes.plot(*places.T, color=QUIET, lw=0.8)
+    if len(places) > notation.ALONE:
+        axes.plot(*places.T, color=QUIET, lw=0.8)
     axes.scatter(*places[~inside].T, s=7, color=BLUE, zorder=3)
     axes.scatter(*places[inside].T, s=14, color=RED, zorder=3)
     axes.margins(0.12)
@@ -146,7 +152,7 @@ def before_and_after(run: MeasuredRun, axes: Axes) -> pd.DataFrame:
     rows = head_table.attribution_over_training(head_table.token_losses(run.records, run.run_id), ablated, *run.bump)
     if rows.empty:
         raise MissingError("no ablations apart from the change's two ends")
-    _over_few_or_many(axes, rows.assign(at=[f"L{n}H{h}" for n, h in zip(rows["layer"], rows["head"], strict=True)]))
+    head_lines(axes, rows.assign(at=[f"L{n}H{h}" for n, h in zip(rows["layer"], rows["head"], strict=True)]))
     axes.axhline(0, color=QUIET, lw=0.8)
     run.time_axis(axes)
     return rows.assign(name="attribution")
@@ -158,18 +164,10 @@ def ablated_icl(run: MeasuredRun, axes: Axes) -> pd.DataFrame:
     rows = rows[rows["layer"].notna()]
     if rows.empty:
         raise MissingError("the table ablations has no single heads")
-    _over_few_or_many(axes, rows)
+    head_lines(axes, rows)
     axes.axhline(0, color=QUIET, lw=0.8)
     run.time_axis(axes)
     return rows.rename(columns={"quantity": "name"})
-
-
-def _over_few_or_many(axes: Axes, rows: pd.DataFrame) -> None:
-    """A line a head, with a point at each moment where so few are measured that a line would not be seen."""
-    head_lines(axes, rows)
-    if rows["tokens"].nunique() <= 3:
-        colours = [measured_run.layer_colour(int(layer)) for layer in rows["layer"]]
-        axes.scatter(rows["tokens"], rows["value"], s=9, color=colours, zorder=3)
 
 
 PANELS: Mapping[str, tuple[Callable[[MeasuredRun, Axes], pd.DataFrame], str, str]] = {
@@ -200,20 +198,12 @@ def draw(runs: Sequence[MeasuredRun], titles: Sequence[str]) -> tuple[Figure, pd
             try:
                 parts.append(panel(run, axes).assign(panel=name, run_id=run.run_id, run=run.directory.name))
             except MissingError as error:
-                _say(axes, run.info.not_applicable.get(measure, str(error)))
+                notation.say(axes, run.info.not_applicable.get(measure, str(error)), REASON_WIDTH)
             axes.set_title(heading, loc="left", fontsize="medium")
     layers = {layer for part in parts if "layer" in part for layer in part["layer"].dropna().astype(int)}
     if layers:
         figure.legend(handles=measured_run.of_layers(layers), loc="outside lower center", ncols=len(layers))
     return figure, pd.concat(parts).reindex(columns=["run_id", "run", *_COLUMNS])
-
-
-def _say(axes: Axes, reason: str) -> None:
-    """Write in an empty panel why it is empty."""
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    lines = textwrap.fill(reason, REASON_WIDTH)
-    axes.text(0.5, 0.5, lines, transform=axes.transAxes, ha="center", va="center", color="#555555")
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Path]:

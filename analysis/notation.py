@@ -1,15 +1,19 @@
 """How quantities, runs and axes are written, so that one symbol means one thing in every figure."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike
 
 LABELS = {
     "tokens": "training tokens",
@@ -25,6 +29,10 @@ LABELS = {
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's, in an order that keeps neighbours apart for all kinds of colour vision."""
 
+ALONE = 2
+"""Measurements that are not joined: a line between two would tell of a way that nobody has seen."""
+_MARKED = 8
+"""Measurements up to which each is marked on its line."""
 _FEWEST_TICKS = 3
 _NUMBERS = ("no layer", "one layer", "two layers", "three layers", "four layers")
 
@@ -47,6 +55,50 @@ def use_style() -> None:
     """Draw into files, in the project's style."""
     matplotlib.use("Agg")
     matplotlib.rcParams.update(STYLE)
+
+
+def curve(
+    axes: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    edges: tuple[ArrayLike, ArrayLike] | None,
+    colour: str,
+    label: str | None = None,
+    **style: Any,
+) -> None:
+    """A quantity over moments of training, with the lower and upper edge of its band.
+
+    A line; with marks where there are few measurements, and marks alone, with bars, where there are at most ALONE.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    measured = np.isfinite(y)
+    count = int(measured.sum())
+    if edges is not None:
+        band(axes, x, *edges, colour)
+    if count <= ALONE:
+        style |= {"linestyle": "", "marker": "o", "markersize": 4}
+    elif count <= _MARKED:
+        style |= {"marker": "o", "markersize": 3}
+    axes.plot(x[measured], y[measured], color=colour, label=label, **style)
+
+
+def band(axes: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, colour: str, alpha: float = 0.2) -> None:
+    """What lies between two edges over moments of training; a bar at each where they are at most ALONE."""
+    x, low, high = (np.asarray(values, float) for values in (x, low, high))
+    measured = np.isfinite(low)
+    if measured.sum() <= ALONE:
+        axes.vlines(x[measured], low[measured], high[measured], color=colour, lw=1.2, alpha=min(1.0, 3 * alpha))
+    else:
+        axes.fill_between(x, low, high, color=colour, alpha=alpha, lw=0)
+
+
+def say(axes: Axes, reason: str, width: int = 34) -> None:
+    """Write why there is nothing in a panel, and take its frame away."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.grid(visible=False)
+    lines = textwrap.fill(reason, width, break_long_words=False, break_on_hyphens=False)
+    axes.text(0.5, 0.5, lines, transform=axes.transAxes, ha="center", va="center", fontsize="small", color="#555555")
 
 
 def save(figure: Figure, path: Path) -> Path:

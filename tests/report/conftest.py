@@ -38,7 +38,9 @@ def browser() -> Iterator[Any]:
 def tab(browser: Any) -> Iterator[Any]:
     contexts = []
 
-    def open_tab(path: Path, width: int = 1440, height: int = 900, hash: str = "", **options: Any) -> Opened:
+    def open_tab(
+        path: Path, width: int = 1440, height: int = 900, hash: str = "", drawn: bool = True, **options: Any
+    ) -> Opened:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         opened = Opened(context.new_page())
@@ -46,7 +48,7 @@ def tab(browser: Any) -> Iterator[Any]:
         opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
         opened.page.on("request", lambda request: opened.requests.append(request.url))
         opened.page.on("dialog", lambda dialog: (opened.complaints.append(dialog.message), dialog.dismiss()))
-        opened.visit(path, hash)
+        opened.visit(path, hash, drawn=drawn)
         return opened
 
     yield open_tab

@@ -16,9 +16,10 @@ class Opened:
     complaints: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
-    def visit(self, path: Path, hash: str = "") -> None:
+    def visit(self, path: Path, hash: str = "", *, drawn: bool = True) -> None:
         self.page.goto(path.as_uri() + hash)
-        self.wait()
+        if drawn:
+            self.wait()
 
     def wait(self) -> None:
         self.page.wait_for_selector("html[data-drawn=true]", timeout=90_000, state="attached")

@@ -43,11 +43,51 @@ def test_the_page_opens_silently_from_a_file_and_draws_all_figures(
     assert len([address for address in opened.requests if address.startswith("file:")]) == 1
 
 
+SEEN = """[...document.querySelectorAll('.plot')].map(plot => [plot.id, (plot._fullData || []).map(trace => {
+  const points = trace.type === 'scatter' ? [...trace.y].filter(Number.isFinite).length
+    : trace.type === 'heatmap' ? trace.z.flat().filter(Number.isFinite).length
+    : (trace.orientation === 'h' ? trace.x : trace.y).length;
+  return { type: trace.type, mode: trace.mode, fill: trace.fill, points };
+})])"""
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "every"), [(1, 1), (2, 1), (12, 100), (12, 11), (12, 1)], ids=["1", "2", "12, 1", "12, 2", "12, 12"]
+)
+def test_no_figure_is_empty_however_few_snapshots_there_are(tab: Any, tmp_path: Path, snapshots: int, every: int):
+    run = make_run(tmp_path, snapshots=snapshots, expensive_every=every)
+    for page in (write(run), write(run.parent)):
+        opened = tab(page)
+        for name, traces in opened.evaluate(SEEN):
+            assert any(trace["points"] for trace in traces), name
+            for trace in traces:
+                if trace["type"] != "scatter" or trace["fill"] == "toself" or not trace["points"]:
+                    continue
+                assert "markers" in trace["mode"] or trace["points"] > 8, (name, trace)
+                assert "lines" not in trace["mode"] or trace["points"] > 2, (name, trace)
+        assert opened.complaints == []
+
+
 @pytest.mark.parametrize("hash", ["#1", "#%", "#%E2%86%92", "#'\"<>", "#figure-icl", "#.plot, *", "#"])
 def test_any_hash_is_harmless(tab: Any, run_page: Path, hash: str):
     opened = tab(run_page, hash=hash)
     assert opened.evaluate("document.querySelectorAll('.plot .main-svg').length") > 14
     assert (opened.evaluate("scrollY") > 200) == (hash == "#figure-icl")
+    assert opened.complaints == []
+
+
+def test_text_tables_and_choices_stand_before_the_figures_and_without_them(tab: Any, run_page: Path, tmp_path: Path):
+    """In a browser that cannot unpack the library of figures."""
+    old = tmp_path / "old.html"
+    whole = run_page.read_text("utf-8")
+    old.write_text(whole.replace("<main>", "<main><script>delete window.DecompressionStream</script>", 1), "utf-8")
+    opened = tab(old, drawn=False)
+    opened.page.wait_for_selector("#too-old:not([hidden])")
+    assert "newer" in opened.page.locator("#too-old").text_content()
+    assert opened.page.locator("#plot-head_table tbody tr").count() == 18
+    opened.page.get_by_text("log", exact=True).click()
+    opened.page.locator("#grid-snapshot").press("Home")
+    assert opened.page.locator("#grid-when").text_content() == "step 0, 0 tokens"
     assert opened.complaints == []
 
 

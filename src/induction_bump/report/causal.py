@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from induction_bump.report.contents import Curve, RunContents, head_name
-from induction_bump.report.curves import Figure, curve, moments, not_measured, spread
+from induction_bump.report.curves import Figure, curve, moments, not_measured, seldom, spread
 from induction_bump.report.numbers import known, rounded, significant
 from induction_bump.report.sparse import Estimates, Paths
 
@@ -50,7 +50,7 @@ def _group(run: RunContents) -> Figure:
     drawn = Curve(-together.values[:, 0], together.stderr[:, 0])
     _add(figure, curve("ablations", "group:induction", "induction heads", drawn, style), "induction heads together")
     figure["legend"].reverse()
-    return figure
+    return figure | seldom(run, run.ablations.moments.tokens, ["group_ablation"]) if run.ablations else figure
 
 
 def _who(chosen: dict[str, Any]) -> str:

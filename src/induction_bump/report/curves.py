@@ -17,6 +17,8 @@ Figure = dict[str, Any]
 BAND = 2.0
 """Half width of the bands, in standard errors."""
 
+_SELDOM = 2
+
 LABELS = {
     "prefix_matching": "prefix matching",
     "previous_token": "previous token",
@@ -117,6 +119,16 @@ def not_measured(run: RunContents, measures: Sequence[str]) -> dict[str, str]:
         return {"empty": "Not in these records, and no snapshot kept its weights to measure it from."}
     how = measure_command(run, measures)
     return {"empty": "Not in these records. Measured from the saved weights by", "command": how}
+
+
+def seldom(run: RunContents, tokens: Array, measures: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+    """A note where a figure over time is of one or two snapshots, with the command that takes the others."""
+    if len(tokens) > _SELDOM or len(tokens) >= len(run.tokens):
+        return {}
+    text = f"Measured at {'one snapshot' if len(tokens) == 1 else 'two snapshots'} alone."
+    if run.going or not run.weights:
+        return {"notes": [{"text": text}]}
+    return {"notes": [{"text": f"{text} At the others by", "command": measure_command(run, measures)}]}
 
 
 def measure_command(run: RunContents, measures: Sequence[str] = ()) -> str:

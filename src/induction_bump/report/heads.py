@@ -18,6 +18,7 @@ from induction_bump.report.curves import (
     moments,
     no_heads,
     not_measured,
+    seldom,
     series,
     spread,
 )
@@ -140,6 +141,8 @@ def _head_curves(run: RunContents, curves: HeadCurves, colours: Mapping[str, dic
     if others := len(run.head_names) - len(colours):
         style = {"color": "--quiet", "dash": "solid"}
         figure["legend"].append({"key": "heads:other", "label": f"{others} other heads", **style})
+    if curves.axis == "ablations" and run.ablations:
+        figure |= seldom(run, run.ablations.moments.tokens, curves.measures)
     return figure
 
 

@@ -5,6 +5,8 @@ const plots = (() => {
   const { SMALL, base, colorbar, css, diverging, faded, firstAfterStart, frame, fromAxis, isLog, last, place } = axes;
   const { plain, titled, toAxis, tokenAxis, tokenRange, tokensText, touch, zeroAt } = axes;
   const ROW = 15; // height of a row of event labels, px
+  const ALONE = 2; // measurements that are not joined: a line between two would tell of a way that nobody has seen
+  const MARKED = 8; // measurements up to which each is marked on its line
   const canvas = document.createElement("canvas").getContext("2d");
 
   // Labels start at their column and lie above those of later columns that they would cover: a column's stem then
@@ -132,15 +134,19 @@ const plots = (() => {
     const tokens = page.axes[trace.x];
     const x = tokens.map(place);
     const visible = !view.isHidden(trace.legendgroup);
-    const marked = tokens.length === 1;
+    const known = trace.y.map((_, i) => i).filter((i) => trace.y[i] !== null);
+    const lonely = known.some((i) => (trace.y[i - 1] ?? null) === null && (trace.y[i + 1] ?? null) === null);
+    const alone = known.length <= ALONE;
+    const marked = alone || lonely || known.length <= MARKED;
     const line = {
       ...trace,
       x,
       visible,
       name: plain(trace.name),
       line: { ...trace.line, color: css(trace.line.color) },
-      mode: marked ? "markers" : "lines",
-      marker: { color: css(trace.line.color), size: 7 },
+      mode: alone ? "markers" : marked ? "lines+markers" : "lines",
+      cliponaxis: !alone, // a mark at the end is seen whole
+      marker: { color: css(trace.line.color), size: alone ? 7 : 5 },
       opacity: trace.line.color === "--quiet" && trace.legendgroup !== "training" ? 0.55 : 1,
       customdata: tokens.map(tokensText),
       hovertemplate: `%{y:.4~g}${trace.text ? " (%{text})" : ""} at %{customdata} tokens<extra>%{fullData.name}</extra>`,
@@ -149,6 +155,7 @@ const plots = (() => {
     delete line.between;
     const [lower, upper] = edges(trace);
     if (!lower) return [line];
+    if (alone) return [{ ...line, error_y: bar(trace, lower, upper) }];
     const inside = x.map((_, i) => i).filter((i) => lower[i] !== null);
     const band = {
       type: "scatter",
@@ -163,6 +170,13 @@ const plots = (() => {
       hoverinfo: "skip",
     };
     return [band, line];
+  }
+
+  // From the lower to the upper edge of a band, where there is no room for one.
+  function bar(trace, lower, upper) {
+    const away = (edge) => trace.y.map((y, i) => (y === null || edge[i] === null ? 0 : Math.abs(edge[i] - y)));
+    const color = css(trace.line.color);
+    return { type: "data", symmetric: false, array: away(upper), arrayminus: away(lower), color, thickness: 1.5, width: 4 };
   }
 
   function drawTime(figure, div) {
