@@ -1,6 +1,7 @@
 """`bump train` in this process, with stand-ins for what takes time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,7 @@ class StandInCells:
         self.does(config)
         name = Path(job.path).name
         known = next((o for start, o in self.endings.items() if name.startswith(start)), None)
-        status, message = (known.status, known.message) if known else ("finished", None)
-        return Outcome(job.run_id, job.path, status, message)
+        return replace(known or Outcome("", "", "finished"), run_id=job.run_id, path=job.path)
 
 
 @pytest.fixture

@@ -281,6 +281,19 @@ def test_one_failed_cell_does_not_stop_the_others_and_is_named_at_the_end(
     assert "loss is not finite at step 7" in said.err
 
 
+def test_what_is_not_mirrored_is_said_last_with_the_command_that_makes_it_good(
+    cells: StandInCells, capfd: pytest.CaptureFixture[str]
+) -> None:
+    left = "W&B did not finish within 60 s; `bump track runs/a/1L` mirrors the rest"
+    cells.endings["1L-attn-rotary"] = Outcome("", "", "finished", left=(left,))
+    assert train("-m +sweeps=quickstart debug=fast") == 0
+    said = capfd.readouterr()
+    assert {line.split()[0] for line in said.out.splitlines()[-3:]} == {"finished"}
+    [line] = said.err.splitlines()
+    assert line.startswith("bump: 1L-attn-rotary-d64-h4-s0-")
+    assert line.endswith(left)
+
+
 def test_a_cell_that_the_machine_refuses_does_not_stop_the_others(
     cells: StandInCells, directory: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from induction_bump.config.compose import compose
 from induction_bump.config.resolve import dump, load
-from induction_bump.launch import companion, stop
+from induction_bump.launch import accompanied, stop
 from induction_bump.records.directory import RunDirectory
 from induction_bump.training.options import RunConfig
 
@@ -66,4 +66,4 @@ def _no_stop_left_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def no_companion(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start none."""
-    monkeypatch.setattr(companion, "start", lambda path: None)
+    monkeypatch.setattr(accompanied, "start", lambda path: None)

@@ -140,6 +140,15 @@ def test_a_corpus_that_cannot_be_had_leaves_nothing(config: RunConfig, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_companion_left_undone_belongs_to_the_outcome(
+    config: RunConfig, training: StandInTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = note.Note(None, "finished", ("some rows",))
+    monkeypatch.setattr(workers, "run", lambda job, devices, directory, *_, **how: told.leave(directory))
+    outcome = run(config)
+    assert (outcome.status, outcome.code, outcome.left) == ("finished", 0, ("some rows",))
+
+
 def test_after_a_stop_request_nothing_is_started(config: RunConfig, training: StandInTraining) -> None:
     stop.request()
     outcome = run(config)

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import psutil
 import pytest
 
-from induction_bump.launch import companion
+from induction_bump.launch import accompanied, companion, mirroring
 from induction_bump.launch.watch import Watched
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.lock import RunLock
@@ -51,7 +51,7 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
     yield processes
     for process in processes:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -85,7 +85,7 @@ def log_of(path: Path) -> str:
 
 
 def accompany_in_thread(run: GrowingRun, stop: threading.Event, close_seconds: float = 20.0) -> threading.Thread:
-    arguments = (run.run, Watched.this(), stop, close_seconds)
+    arguments = (run.run, Watched.this(), stop, print, close_seconds)
     thread = threading.Thread(target=companion.accompany, args=arguments, daemon=True)
     thread.start()
     return thread
@@ -94,7 +94,7 @@ def accompany_in_thread(run: GrowingRun, stop: threading.Event, close_seconds: f
 @pytest.mark.processes
 def test_a_run_is_mirrored_and_drawn_from_beginning_to_end(tmp_path: Path, started: list) -> None:
     run = GrowingRun(tmp_path, tracking=OFFLINE, report={"every_seconds": 0.5})
-    process = companion.start(run.path)
+    process = accompanied.start(run.path)
     assert process
     started.append(process)
     run.grow(0, 40)
@@ -116,14 +116,14 @@ def test_a_run_is_mirrored_and_drawn_from_beginning_to_end(tmp_path: Path, start
 @pytest.mark.processes
 def test_a_companion_killed_in_the_middle_is_replaced_without_loss(tmp_path: Path, started: list) -> None:
     run = GrowingRun(tmp_path, tracking=OFFLINE, report=NO_PAGE)
-    first = companion.start(run.path)
+    first = accompanied.start(run.path)
     assert first
     started.append(first)
     run.grow(0, 60)
     until(lambda: cursor_of(run.path).get("training_step") == 59)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    second = companion.start(run.path)
+    second = accompanied.start(run.path)
     assert second
     started.append(second)
     run.grow(61, run.last_step)
@@ -138,7 +138,7 @@ def test_one_that_starts_while_the_one_before_still_finishes_waits_for_it(tmp_pa
     run.grow(0, 20)
     before = RunLock(run.path / "tracking")
     before.acquire()
-    process = companion.start(run.path)
+    process = accompanied.start(run.path)
     assert process
     started.append(process)
     until(lambda: "mirroring to W&B" in log_of(run.path))
@@ -170,8 +170,8 @@ def test_one_that_outlasts_its_patience_asks_again(tmp_path: Path) -> None:
 START_AND_DIE = """
 import os, sys, time
 from pathlib import Path
-from induction_bump.launch import companion
-process = companion.start(Path(sys.argv[1]))
+from induction_bump.launch import accompanied
+process = accompanied.start(Path(sys.argv[1]))
 print(process.pid, flush=True)
 sys.stdin.read(1)
 os.kill(os.getpid(), 9)
@@ -197,7 +197,7 @@ def test_it_ends_with_its_parent_and_keeps_what_was_committed(tmp_path: Path) ->
 @pytest.mark.processes
 def test_it_ignores_ctrl_c_and_closes_in_order_on_sigterm(tmp_path: Path, started: list) -> None:
     run = GrowingRun(tmp_path, tracking=OFFLINE, report=NO_PAGE)
-    process = companion.start(run.path)
+    process = accompanied.start(run.path)
     assert process
     started.append(process)
     run.grow(0, 40)
@@ -303,13 +303,120 @@ def test_a_wandb_that_cannot_be_reached_does_not_stop_the_page(
     assert not (run.path / "tracking" / "wandb").exists()
 
 
+class StandInMirror:
+    """W&B, in what it does to the companion."""
+
+    def __init__(self) -> None:
+        self.advances: Callable[[], object] = lambda: None
+        self.closes: Callable[[], object] = lambda: None
+        self.closed = False
+
+    def __call__(self, *_: object, **__: object) -> "StandInMirror":
+        return self
+
+    def advance(self) -> None:
+        self.advances()
+
+    def close(self) -> None:
+        self.closes()
+        self.closed = True
+
+    def abandon(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> StandInMirror:
+    """Stands in for W&B, and so for its import."""
+    stand_in = StandInMirror()
+    monkeypatch.setattr("induction_bump.tracking.mirror.Mirror", stand_in)
+    monkeypatch.setattr("induction_bump.tracking.destination.choose", lambda options: SimpleNamespace(label="nowhere"))
+    monkeypatch.setattr(mirroring, "_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(mirroring, "_RETRY_SECONDS", (0.02,))
+    monkeypatch.setattr(companion, "_POLL_SECONDS", 0.02)
+    return stand_in
+
+
+def refuses() -> None:
+    raise ConnectionError("no route to host")
+
+
+class TestTheEnd:
+    """The last page and W&B have their time each, and what they do not come to is told with what makes it good."""
+
+    @pytest.fixture
+    def run(self, tmp_path: Path, pages: list[bool]) -> GrowingRun:
+        run = GrowingRun(tmp_path, tracking=OFFLINE, report={"every_seconds": 3600})
+        run.grow(0, 5)
+        return run
+
+    def end(self, run: GrowingRun, said: list[str] | None = None, **seconds: float) -> list[str]:
+        """Accompany a run that is over."""
+        run.end()
+        return companion.accompany(
+            run.run, Watched.this(), threading.Event(), (said if said is not None else []).append, **seconds
+        )
+
+    def test_wandb_has_its_time_from_when_it_is_asked_whatever_the_page_took(
+        self, run: GrowingRun, mirror: StandInMirror, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("induction_bump.report.page.write", lambda path, *, live: time.sleep(1.0))
+        mirror.closes = lambda: time.sleep(0.1)
+        assert self.end(run, close_seconds=0.8) == []
+        assert mirror.closed
+
+    def test_what_wandb_does_not_finish_in_its_time_is_left(self, run: GrowingRun, mirror: StandInMirror) -> None:
+        hangs = threading.Event()
+        mirror.closes = hangs.wait
+        assert self.end(run, close_seconds=0.5) == [
+            f"W&B did not finish within 0 s; `bump track {run.path}` mirrors the rest"
+        ]
+        hangs.set()
+
+    def test_a_page_that_hangs_is_left_and_wandb_is_asked_all_the_same(
+        self, run: GrowingRun, mirror: StandInMirror, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hangs = threading.Event()
+        monkeypatch.setattr("induction_bump.report.page.write", lambda path, *, live: hangs.wait())
+        left = self.end(run, close_seconds=30, last_page_seconds=0.5)
+        assert left == [f"the last page was not drawn within 0 s; `bump report {run.path}` draws it"]
+        assert mirror.closed
+        hangs.set()
+
+    def test_a_page_that_cannot_be_written_is_left(
+        self, run: GrowingRun, mirror: StandInMirror, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("induction_bump.report.page.write", lambda path, *, live: refuses())
+        assert self.end(run) == [
+            f"the page could not be written: ConnectionError: no route to host; `bump report {run.path}` draws it"
+        ]
+
+    def test_a_server_that_cannot_be_reached_is_said_once_at_the_start_and_at_the_end(
+        self, run: GrowingRun, mirror: StandInMirror
+    ) -> None:
+        mirror.advances = refuses
+        said: list[str] = []
+        thread = threading.Thread(target=lambda: until(lambda: said, 10) or time.sleep(0.2) or run.end())
+        thread.start()
+        left = companion.accompany(run.run, Watched.this(), threading.Event(), said.append, close_seconds=10)
+        thread.join()
+        assert said == ["W&B: ConnectionError: no route to host; the run goes on"]
+        assert left == [f"W&B: ConnectionError: no route to host; `bump track {run.path}` mirrors the rest"]
+
+    def test_a_server_that_comes_back_in_time_leaves_nothing(self, run: GrowingRun, mirror: StandInMirror) -> None:
+        outage = iter([refuses, refuses])
+        mirror.advances = lambda: next(outage, lambda: None)()
+        assert self.end(run, close_seconds=10) == []
+        assert mirror.closed
+
+
 TRACKS_NOTHING = """
 import sys, threading
 from pathlib import Path
 from induction_bump.launch import companion
 from induction_bump.launch.watch import Watched
 from induction_bump.records.directory import RunDirectory
-companion.accompany(RunDirectory(Path(sys.argv[1])), Watched.this(), threading.Event(), 1.0)
+companion.accompany(RunDirectory(Path(sys.argv[1])), Watched.this(), threading.Event(), print, 1.0)
 loaded = {"wandb", "torch", "lightning", "pytorch_lightning"} & set(sys.modules)
 assert not loaded, loaded
 """
@@ -337,7 +444,7 @@ def test_mirroring_imports_no_torch(tmp_path: Path) -> None:
 
 def test_there_is_no_companion_where_there_is_nothing_to_do(tmp_path: Path) -> None:
     run = GrowingRun(tmp_path, tracking={"mode": "none"}, report=NO_PAGE)
-    assert companion.start(run.path) is None
+    assert accompanied.start(run.path) is None
     assert not (run.path / "tracking").exists()
 
 
@@ -345,5 +452,5 @@ def test_there_is_no_companion_where_there_is_nothing_to_do(tmp_path: Path) -> N
 def test_the_environment_of_training_is_not_changed(tmp_path: Path, started: list) -> None:
     run = GrowingRun(tmp_path, tracking=OFFLINE, report=NO_PAGE)
     before = dict(os.environ)
-    started.append(companion.start(run.path))
+    started.append(accompanied.start(run.path))
     assert dict(os.environ) == before

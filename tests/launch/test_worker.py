@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from induction_bump.config.resolve import dump, load
-from induction_bump.launch import cell, companion, note, stop, worker
+from induction_bump.launch import accompanied, cell, note, stop, worker
 from induction_bump.launch.job import Job
 from induction_bump.launch.outcome import Outcome
 from induction_bump.launch.ranks import Rank
@@ -143,8 +143,8 @@ def test_where_not_even_the_failure_can_be_written_the_outcome_still_tells_it(
 def test_a_companion_is_ended_where_the_outcome_it_waits_for_cannot_be_written(
     config: RunConfig, training: StandInTraining, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beside = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    monkeypatch.setattr(companion, "start", lambda path: beside)
+    beside = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=subprocess.PIPE)
+    monkeypatch.setattr(accompanied, "start", lambda path: beside)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run.json")
 
     def train(run: RunDirectory) -> None:
@@ -257,6 +257,15 @@ def test_a_child_leaves_no_note_where_all_end_together(
     training.does = lambda run: stop.request() if stopped else None
     assert worker.main() == 0
     assert note.find(as_child) is None
+
+
+def test_a_child_whose_companion_left_something_undone_leaves_a_note_of_it(
+    as_child: Path, training: StandInTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ["sh", "-c", "echo left some rows"]
+    monkeypatch.setattr(accompanied, "start", lambda path: subprocess.Popen(told, stdout=subprocess.PIPE))
+    assert worker.main() == 0
+    assert note.find(as_child) == note.Note(None, "finished", ("some rows",))
 
 
 def test_a_child_that_failed_leaves_a_note_for_those_that_wait_for_it(

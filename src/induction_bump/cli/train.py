@@ -189,6 +189,8 @@ def _conclude(outcomes: "Sequence[Outcome]") -> int:
     for outcome in outcomes:
         if outcome.status in ("failed", "busy", "refused"):
             complain(f"{Path(outcome.path).name}: {outcome.message}\n{_log_of(outcome)}")
+        for left in outcome.left:
+            complain(f"{Path(outcome.path).name}: {left}")
     return code
 
 

@@ -180,7 +180,10 @@ def _in_workers(job: Job, config: RunConfig, environment: Mapping[str, str], own
     with private_directory() as private:
         code = workers.run(job, config.devices.count, private, environment, own_terminal=own_terminal)
         left = note.find(private)
-    outcome = Outcome(job.run_id, job.path, left.status, left.message) if left else _from_records(job, code, before)
+    if left:
+        outcome = Outcome(job.run_id, job.path, left.status, left.message, left=left.left)
+    else:
+        outcome = _from_records(job, code, before)
     return outcome if outcome.recorded else record(outcome)
 
 

@@ -6,8 +6,9 @@ goes on.
 
     python -m induction_bump.launch.companion RUN --parent PID:STARTED
 
-It ends when the run does, or when its parent does: one last look at the records, a last page, and at most
-`CLOSE_SECONDS` for W&B to finish. What was not mirrored by then, `bump track RUN` makes good.
+It ends when the run does, or when its parent does: one last look at the records and a last page, for which it takes up
+to `LAST_PAGE_SECONDS`, and then at most `CLOSE_SECONDS` for W&B to finish. What a person should know goes to stdout, a
+line each as `launch.accompanied` reads it; the rest is a log, on stderr.
 """
 
 import argparse
@@ -15,54 +16,31 @@ import contextlib
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from induction_bump.launch.accompanied import draws, mirrors, report_options
+from induction_bump.launch.mirroring import Mirroring, committed
 from induction_bump.launch.watch import Watched
 from induction_bump.records.directory import RunDirectory
-from induction_bump.records.lock import RunBusyError, is_locked
+from induction_bump.records.lock import is_locked
 from induction_bump.records.schema import RecordsError
-from induction_bump.report.options import ReportOptions
 from induction_bump.streams import show_what_can_be_shown
-from induction_bump.tracking.track import in_one_line, tracking_options
+from induction_bump.tracking.track import in_one_line
 
 CLOSE_SECONDS = 60.0
-"""Longest time that W&B gets after the run has ended."""
+"""Longest time that W&B gets from when it is asked to finish, which is after the last page of a run that has ended."""
+
+LAST_PAGE_SECONDS = 600.0
+"""Longest time that locating and the last page get."""
 
 _POLL_SECONDS = 1.0
 _NICENESS = 10
-_RETRY_SECONDS = (10.0, 30.0, 60.0, 300.0)
 _log = logging.getLogger("induction_bump.companion")
-
-
-def start(run_path: Path) -> subprocess.Popen[bytes] | None:
-    """Start the companion of the run that this process trains; it ends once `run.json` has an outcome.
-
-    None where neither tracking nor a live page is wanted. Its output goes to `<run>/tracking/companion.log`.
-    Raises OSError where no process can be started.
-    """
-    run = RunDirectory(run_path)
-    if tracking_options(run).mode == "none" and not _report_options(run).live:
-        return None
-    log = run_path / "tracking" / "companion.log"
-    log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "induction_bump.launch.companion", str(run_path.absolute())]
-    # Threads of numerical libraries would compete with training's.
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            [*command, "--parent", str(Watched.this())],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **one_thread},
-            # A signal to training's group is not for the companion, which has the end of the run to record.
-            start_new_session=True,
-        )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -79,35 +57,51 @@ def main(arguments: list[str] | None = None) -> None:
         os.nice(_NICENESS)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.captureWarnings(True)
-    in_time = accompany(RunDirectory(given.run), given.parent, stop, CLOSE_SECONDS)
-    if not in_time:
+    run = RunDirectory(given.run)
+    left = accompany(run, given.parent, stop, partial(_tell, "now"), CLOSE_SECONDS, LAST_PAGE_SECONDS)
+    for each in left:
+        _log.warning("left undone: %s", each)
+        _tell("left", each)
+    if left:
         # At exit, W&B's client would go on waiting for what it could not finish here.
         os._exit(0)
 
 
-def accompany(run: RunDirectory, parent: Watched, stop: threading.Event, close_seconds: float) -> bool:
+def _tell(kind: str, line: str) -> None:
+    with contextlib.suppress(OSError):  # whoever listened has gone
+        print(f"{kind} {line}", flush=True)
+
+
+def accompany(
+    run: RunDirectory,
+    parent: Watched,
+    stop: threading.Event,
+    say: Callable[[str], object],
+    close_seconds: float = CLOSE_SECONDS,
+    last_page_seconds: float = LAST_PAGE_SECONDS,
+) -> list[str]:
     """Mirror and draw until the run, the parent or the caller ends it.
 
-    Returns whether W&B finished within `close_seconds` of that.
+    `say` is told, while the run goes on, what it can do nothing about. Returns what was left undone, a line each with
+    the command that makes it good.
     """
-    over = threading.Event()
+    left: list[str] = []
     warn = _OnceEach()
     derived = _Derived(run, warn)
-    mirror = _start_mirror(run, over, warn, close_seconds)
+    mirroring = Mirroring.start(run, warn, say, close_seconds)
     while not stop.is_set() and parent.alive() and _is_running(run):
         derived.write_if_new()
         stop.wait(_POLL_SECONDS)
-    deadline = time.monotonic() + close_seconds
     if parent.alive() or not is_locked(run.path):  # else the next one of a run that goes on already sees to it
-        derived.write(live=False)
-    over.set()  # only now, so that the last look of the mirror finds the located events
-    if mirror is None:
-        return True
-    mirror.join(max(0.0, deadline - time.monotonic()))
-    if mirror.is_alive():
-        _log.warning("W&B did not finish within %.0f s; `bump track %s` mirrors the rest", close_seconds, run.path)
-        return False
-    return True
+        last = threading.Thread(target=lambda: left.extend(derived.write(live=False)), name="last-page", daemon=True)
+        last.start()
+        last.join(last_page_seconds)
+        if last.is_alive():
+            left.append(f"the last page was not drawn within {last_page_seconds:.0f} s; {draws(run)}")
+    # W&B is asked only now, so that it gets the located events too, and has its time whatever they took
+    if mirroring and (problem := mirroring.finish()):
+        left.append(f"{problem}; {mirrors(run)}")
+    return left
 
 
 def _is_running(run: RunDirectory) -> bool:
@@ -136,7 +130,7 @@ class _Derived:
     def __init__(self, run: RunDirectory, warn: Callable[[str], None]) -> None:
         self._run = run
         self._warn = warn
-        options = _report_options(run)
+        options = report_options(run)
         self._page_wanted = options.live
         self._every = options.every_seconds
         self._drawn: tuple[int, ...] | None = None
@@ -144,17 +138,15 @@ class _Derived:
 
     def write_if_new(self) -> None:
         """Rewrite both, where the page is due."""
-        if (
-            self._page_wanted
-            and time.monotonic() >= self._next
-            and (state := _committed(self._run.path)) != self._drawn
-        ):
+        if self._page_wanted and time.monotonic() >= self._next and (state := committed(self._run.path)) != self._drawn:
             self.write(live=True)
             self._drawn = state
             self._next = time.monotonic() + self._every
 
-    def write(self, live: bool) -> None:
-        """Rewrite both. What goes wrong is logged: mirroring and training go on whatever it is."""
+    def write(self, live: bool) -> list[str]:
+        """Rewrite both. What goes wrong is logged, and returned with the command that makes it good: mirroring and
+        training go on whatever it is."""
+        problems: list[str] = []
         try:
             from induction_bump.locate.run import locate
 
@@ -162,89 +154,19 @@ class _Derived:
                 # phase changes take seconds: they wait for the end
                 locate(self._run.path, changes=not live)
         except Exception as error:
-            self._warn(f"the events could not be located: {in_one_line(error)}")
-        if not self._page_wanted:
-            return
-        try:
-            from induction_bump.report import page
+            problem = f"the events could not be located: {in_one_line(error)}"
+            self._warn(problem)
+            problems.append(f"{problem}; `bump locate {self._run.path}` looks again")
+        if self._page_wanted:
+            try:
+                from induction_bump.report import page
 
-            page.write(self._run.path, live=live)
-        except Exception as error:
-            self._warn(f"the page could not be written: {in_one_line(error)}")
-
-
-def _committed(path: Path) -> tuple[int, ...]:
-    """Changes when something new has been committed."""
-    places = ("training", "snapshots", "tables", "run.json")
-    return tuple(_changed_at(path / place) for place in places)
-
-
-def _changed_at(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _start_mirror(
-    run: RunDirectory, over: threading.Event, warn: Callable[[str], None], close_seconds: float
-) -> threading.Thread | None:
-    """Start mirroring on a thread; None where it is not wanted."""
-    if tracking_options(run).mode == "none":
-        return None
-    thread = threading.Thread(target=_mirror, args=(run, over, warn, close_seconds), name="mirror", daemon=True)
-    thread.start()
-    return thread
-
-
-def _mirror(run: RunDirectory, over: threading.Event, warn: Callable[[str], None], close_seconds: float) -> None:
-    from induction_bump.tracking.destination import choose
-    from induction_bump.tracking.mirror import Mirror
-
-    try:
-        destination = choose(tracking_options(run))
-    # A login that is missing, or a W&B that cannot even be imported.
-    except Exception as error:
-        warn(f"not mirrored to W&B: {in_one_line(error)}")
-        return
-    if destination is None:
-        return
-    _log.info("mirroring to W&B, %s", destination.label)
-    # A killed run that is started again at once finds its first companion still finishing.
-    patience = close_seconds / 2
-    mirror = Mirror(run, destination, finish_seconds=0.75 * close_seconds, patience=patience)
-    seen: tuple[int, ...] | None = None
-    failures = 0
-    while True:
-        last = over.is_set()
-        try:
-            state = _committed(run.path)
-            if last or state != seen:
-                mirror.advance()
-                seen, failures = state, 0
-            if last:
-                mirror.close()
-                return
-            over.wait(_POLL_SECONDS)
-        except RunBusyError as error:
-            warn(f"not mirrored to W&B yet: {error}")
-            if last:
-                _log.warning("`bump track %s` mirrors what is missing", run.path)
-                return
-        # Whatever W&B's client raises: start it anew after a while, and ask W&B how far it got.
-        except Exception as error:
-            warn(f"W&B: {in_one_line(error)}")
-            mirror.abandon()
-            seen = None
-            if last:
-                _log.warning("`bump track %s` mirrors what is missing", run.path)
-                return
-            over.wait(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
-            failures += 1
-
-
-def _report_options(run: RunDirectory) -> ReportOptions:
-    return run.typed(ReportOptions, "report")
+                page.write(self._run.path, live=live)
+            except Exception as error:
+                problem = f"the page could not be written: {in_one_line(error)}"
+                self._warn(problem)
+                problems.append(f"{problem}; {draws(self._run)}")
+        return problems
 
 
 if __name__ == "__main__":

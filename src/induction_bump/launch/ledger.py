@@ -38,6 +38,7 @@ class Ledger:
     def outcome(self, number: int) -> Outcome | None:
         """How it ended; None where that is not known."""
         try:
-            return Outcome(**json.loads((self.directory / f"{number}.json").read_text(encoding="utf-8")))
+            found = json.loads((self.directory / f"{number}.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        return Outcome(**found | {"left": tuple(found["left"])})

@@ -1,4 +1,4 @@
-"""What a worker has to tell its launcher where `run.json` cannot: that it did not start, or could not write.
+"""What a worker has to tell its launcher where `run.json` cannot: that it did not start, or could not write, or mirror.
 
 The first note counts. Workers that find one end too, so that no rank waits for another that has given up.
 """
@@ -21,6 +21,8 @@ class Note:
     """One or two lines."""
     status: Ending = "failed"
     """What became of the run, so far as this worker is concerned."""
+    left: tuple[str, ...] = ()
+    """As `Outcome.left`."""
 
     def leave(self, directory: Path) -> None:
         """Write it, unless another worker was first."""
@@ -37,6 +39,7 @@ class Note:
 def find(directory: Path) -> Note | None:
     """The note that was left in `directory`, if there is one."""
     try:
-        return Note(**json.loads((directory / _NAME).read_text(encoding="utf-8")))
+        found = json.loads((directory / _NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    return Note(**found | {"left": tuple(found["left"])})

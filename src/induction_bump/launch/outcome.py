@@ -35,6 +35,8 @@ class Outcome:
     """Why it failed, was refused or not begun, in one or two lines."""
     recorded: bool = False
     """Whether `run.json` says so already."""
+    left: tuple[str, ...] = ()
+    """What of its mirror or page is missing, a line each, with the command that makes it good."""
 
     @property
     def code(self) -> int:

@@ -8,13 +8,13 @@ exit code means nothing beyond that: torchrun turns every code into 1.
 import contextlib
 import logging
 import os
-import subprocess
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -35,7 +35,6 @@ LOCK_SECONDS = 30.0
 """How long a second writer waits for the first."""
 
 _GRACE_SECONDS = 5.0
-_COMPANION_SECONDS = 90.0
 _log = logging.getLogger("induction_bump")
 
 
@@ -52,8 +51,8 @@ def main() -> int:
     # Other ranks may wait for this one: they are told whatever ends it that does not end them too. One that was told by
     # the first rank leaves it to that rank to say why.
     told = outcome.status == "failed" and outcome.message is None
-    if not told and (not outcome.recorded or outcome.status == "failed"):
-        note.Note(outcome.message, outcome.status).leave(directory)
+    if not told and (not outcome.recorded or outcome.status == "failed" or outcome.left):
+        note.Note(outcome.message, outcome.status, outcome.left).leave(directory)
     return 0
 
 
@@ -93,20 +92,27 @@ def _write(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None, ac
 
 
 def _train_and_tell(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) -> Outcome:
-    with _companion(run):
-        _log.info("run %s, generation %d: %s", job.run_id, run.info.generation, job.path)
-        try:
-            outcome = _train(job, config, run, rank)
-        except Exception as error:
-            message = explain_failure(error)
-            _log.exception("failed: %s", message)
-            if job.watched and not job.watched.alive():
-                raise  # other ranks ended with the launcher, and that is what broke: the run was interrupted
-            run.update(status="failed", message=message, finished_at=facts.timestamp())
-            return Outcome(job.run_id, job.path, "failed", message, recorded=True)
-        run.update(status=outcome.status, finished_at=facts.timestamp())
-        _log.info("%s", outcome.status)
-        return outcome
+    from induction_bump.launch.accompanied import accompanied
+
+    with accompanied(run) as companion:
+        outcome = _train_to_an_end(job, config, run, rank)
+    return replace(outcome, left=tuple(companion.left)) if companion else outcome
+
+
+def _train_to_an_end(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) -> Outcome:
+    _log.info("run %s, generation %d: %s", job.run_id, run.info.generation, job.path)
+    try:
+        outcome = _train(job, config, run, rank)
+    except Exception as error:
+        message = explain_failure(error)
+        _log.exception("failed: %s", message)
+        if job.watched and not job.watched.alive():
+            raise  # other ranks ended with the launcher, and that is what broke: the run was interrupted
+        run.update(status="failed", message=message, finished_at=facts.timestamp())
+        return Outcome(job.run_id, job.path, "failed", message, recorded=True)
+    run.update(status=outcome.status, finished_at=facts.timestamp())
+    _log.info("%s", outcome.status)
+    return outcome
 
 
 def _train(job: Job, config: RunConfig, run: RunDirectory, rank: Rank | None) -> Outcome:
@@ -182,32 +188,6 @@ def _logging_to(path: Path) -> Generator[None, None, None]:
         root.setLevel(level)
         root.removeHandler(handler)
         handler.close()
-
-
-@contextmanager
-def _companion(run: RunDirectory) -> Generator[None, None, None]:
-    """Keep the process beside the run that mirrors its records; it ends by itself once `run.json` has an outcome."""
-    from induction_bump.launch import companion
-
-    process = companion.start(run.path)
-    try:
-        yield
-    except BaseException:
-        if process:  # `run.json` may have no outcome, and then it would wait for one
-            process.terminate()
-        raise
-    finally:
-        if process:
-            _await_companion(process)
-
-
-def _await_companion(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(timeout=_COMPANION_SECONDS)
-    except subprocess.TimeoutExpired:
-        _log.warning("the companion was ended after %.0f s; `bump track` completes its work", _COMPANION_SECONDS)
-        process.kill()
-        process.wait()
 
 
 def _end_with_others(directory: Path) -> None:
