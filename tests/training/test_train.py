@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.strategies import DDPStrategy
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -23,7 +24,7 @@ from induction_bump.training.errors import LossNotFiniteError
 from induction_bump.training.module import LanguageModel, learning_rate_factor
 from induction_bump.training.options import RunConfig, TrainingOptions
 from induction_bump.training.schedule import Duration
-from induction_bump.training.train import train
+from induction_bump.training.train import make_trainer, train
 from induction_bump.training.weights import load_weights
 from tests.training.runs import begin, config_of
 
@@ -61,6 +62,25 @@ def test_it_computes_what_a_plain_loop_computes(tmp_path: Path) -> None:
     table = load(run.path).training
     assert table.step.tolist() == list(range(1, 9))
     assert table.loss.tolist() == plain_losses(config)
+
+
+@pytest.mark.parametrize("positions", ["rotary", "shortformer", "learned", "none"])
+def test_ranks_do_not_send_each_other_buffers_which_training_never_changes(tmp_path: Path, positions: str) -> None:
+    clamps = [{"layer": 1, "head": 0, "kind": "previous"}]
+    config = config_of(tmp_path, model={"positions": positions, "clamps": clamps}, devices={"count": 2})
+    strategy = make_trainer(config, []).strategy
+    assert isinstance(strategy, DDPStrategy)
+    assert strategy._ddp_kwargs == {"broadcast_buffers": False}
+    model = Transformer(config.model, 64, config.data.context, seed=0)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    assert before
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(2):
+        model(torch.randint(64, (2, config.data.context))).sum().backward()
+        optimizer.step()
+    after = dict(model.named_buffers())
+    assert after.keys() == before.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 class TestSnapshots:

@@ -32,6 +32,7 @@ from pytorch_lightning.plugins.environments import (
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
+from pytorch_lightning.strategies import DDPStrategy
 
 from induction_bump.data.corpus import Corpus, prepare
 from induction_bump.measures.ngrams import find_or_build
@@ -119,7 +120,8 @@ def make_trainer(config: RunConfig, callbacks: list[pl.Callback], cluster: Clust
         accelerator=accelerator_of(devices),
         devices=devices.count,
         num_nodes=devices.nodes,
-        strategy="ddp" if world > 1 else "auto",
+        # The model's buffers are tables that nothing changes: to send them at every pass is a wait for nothing.
+        strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
         precision="bf16-mixed" if config.training.precision == "bf16" else "32-true",
         max_steps=config.total_steps,
         max_epochs=-1,
