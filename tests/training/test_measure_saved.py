@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -20,9 +21,9 @@ from induction_bump.records.directory import WEIGHTS, RunDirectory, sha256_of
 from induction_bump.records.load import load
 from induction_bump.records.saved_weights import with_weights
 from induction_bump.records.schema import RecordsError
-from induction_bump.training import measure_saved
+from induction_bump.training import measure_saved, measured_runs
 from induction_bump.training.measure_saved import measure
-from induction_bump.training.measured_runs import perform
+from induction_bump.training.measured_runs import Bench, perform
 from induction_bump.training.train import train
 from tests.training.runs import begin, config_of
 
@@ -320,6 +321,46 @@ def test_finished_rows_are_kept_where_a_process_is_lost(tmp_path: Path, monkeypa
     monkeypatch.undo()
     measure(path, ["zero_ablation"], workers=1)
     assert set(load(path).ablations.step) == {0, 5, 8}
+
+
+class _PoolAskedForError(Exception):
+    """Carries the devices that were asked for."""
+
+
+def test_processes_are_one_a_gpu_unless_said_and_share_the_gpus_evenly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pool(asked: list[int | None]) -> None:
+        raise _PoolAskedForError(asked)
+
+    def asked_for(device: str, there: int, workers: int | None = None) -> list[int | None]:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+        monkeypatch.setattr(Bench, "device", torch.device(device))
+        with pytest.raises(_PoolAskedForError) as asked:
+            measure(path, ["zero_ablation"], workers=workers)
+        return asked.value.args[0]
+
+    path = trained_run(tmp_path)  # of three snapshots
+    monkeypatch.setattr(measure_saved, "_pool", pool)
+    monkeypatch.setattr(measure_saved, "available_cores", lambda: 16)
+    assert asked_for("cuda", 2) == [0, 1]
+    assert asked_for("cuda", 3) == asked_for("cuda", 8) == [0, 1, 2]
+    assert asked_for("cuda", 2, workers=3) == [0, 1, 0]
+    assert asked_for("cuda", 1, workers=2) == [0, 0]
+    assert asked_for("cpu", 2) == [None, None, None]
+    assert asked_for("cpu", 0, workers=2) == [None, None]
+
+
+def test_a_process_that_measures_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    to_take = multiprocessing.get_context("spawn").SimpleQueue()
+    for device in (0, 1, 0):
+        to_take.put(device)
+    for _ in range(3):
+        measured_runs.prepare_worker(1, to_take)
+    assert chosen == [0, 1, 0]
 
 
 def test_a_further_part_never_takes_the_place_of_another(tmp_path: Path) -> None:

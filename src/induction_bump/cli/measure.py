@@ -15,7 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, metavar="PATH", help="a run's or a study's directory")
     parser.add_argument("--measures", metavar="A,B", help="names of measures, separated by commas; all by default")
     parser.add_argument("--steps", metavar="N,M", help="only at these snapshots, or at the `last` one; all by default")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes; one a core by default")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes, spread over the GPUs; by default one a GPU, or one a core where no GPU is used",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,15 +1,15 @@
 """Takes measures afterwards, on the saved weights of a run's snapshots, and adds the rows that are missing.
 
-Each snapshot is a task, whatever its run; tasks go to as many processes as there are cores. This process holds the
-locks of the runs, and is the only one that writes: rows that have come together are committed every few seconds, and
-whatever ends a call, so that one that is killed loses little, and the next one takes only what is missing.
+Each snapshot is a task, whatever its run; tasks go to as many processes as there are GPUs, or else cores. This process
+holds the locks of the runs, and is the only one that writes: rows that have come together are committed every few
+seconds, and whatever ends a call, so that one that is killed loses little, and the next one takes only what is missing.
 """
 
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from induction_bump.data.cores import available_cores
 from induction_bump.measures.refusals import noted, refusals
@@ -29,12 +30,12 @@ from induction_bump.measures.registry import (
     tables_with,
 )
 from induction_bump.measures.statistics import NotFiniteError
-from induction_bump.pools import WorkerLostError, process_pool
+from induction_bump.pools import SPAWN, WorkerLostError, process_pool
 from induction_bump.records.directory import RunDirectory, Snapshot, find_runs
 from induction_bump.records.lock import RunLock
 from induction_bump.records.saved_weights import doubts, with_weights
 from induction_bump.records.schema import RecordsError
-from induction_bump.training.measured_runs import Bench, Task, choose_group, perform, prepare_worker
+from induction_bump.training.measured_runs import Bench, Task, choose_group, devices_of, perform, prepare_worker
 
 COMMIT_SECONDS = 20.0
 """Longest time that rows wait for their part file."""
@@ -83,7 +84,7 @@ def measure(
     Rows that are there already stay as they are, and what was undefined at a snapshot is not taken again. A snapshot
     whose model is no longer finite is told of in `failed`, and the others are measured. Whatever is raised once
     measuring has begun, finished rows are committed first.
-    Args: workers, processes; None takes one a core.
+    Args: workers, processes, which share the GPUs; None takes one a GPU, or one a core where no run uses a GPU.
     Raises ValueError for an unknown measure or a step without weights, RecordsError where a run's config or weights
     cannot be read, weights are not those that were saved, or its corpus or probes are no longer the ones it was
     measured on, RunBusyError where another process writes a run, WorkerLostError where one of the processes that
@@ -99,9 +100,9 @@ def measure(
             held.callback(lock.release)
             plans.append(_Plan.of(run, wanted, steps))
         tasks = [(plan, task) for plan in plans for task in plan.tasks]
-        count = min(workers or available_cores(), len(tasks))
-        threads = max(1, available_cores() // max(1, count))
-        pool = held.enter_context(process_pool(count, "measures", prepare_worker, threads)) if count > 1 else None
+        cuda_devices = torch.cuda.device_count() if any(plan.bench.device.type == "cuda" for plan in plans) else 0
+        count = min(workers or cuda_devices or available_cores(), len(tasks))
+        pool = held.enter_context(_pool(devices_of(count, cuda_devices))) if count > 1 else None
         try:
             with closing(_performed(pool, tasks)) as performed:
                 for done, (plan, task, outcome) in enumerate(performed, start=1):
@@ -112,6 +113,15 @@ def measure(
                 plan.commit()
             raise
         return [plan.finish() for plan in plans]
+
+
+def _pool(devices: Sequence[int | None]) -> AbstractContextManager[Executor]:
+    """A process for each of the CUDA devices, one of which may be listed more than once."""
+    threads = max(1, available_cores() // len(devices))
+    to_take = SPAWN.SimpleQueue()
+    for device in devices:
+        to_take.put(device)
+    return process_pool(len(devices), "measures", prepare_worker, threads, to_take)
 
 
 def _performed(

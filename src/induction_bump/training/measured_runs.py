@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class Bench:
 
     @cached_property
     def device(self) -> torch.device:
-        """CUDA where the run may use it and it is there."""
+        """CUDA where the run may use it and it is there: the current one, which each process of a pool has set."""
         cuda = self.config.devices.accelerator != "cpu" and torch.cuda.is_available()
         return torch.device("cuda" if cuda else "cpu")
 
@@ -122,9 +123,17 @@ class Bench:
         return null99(*shape, self.probes, config.measures.null, self.cache, self.device)
 
 
-def prepare_worker(threads: int) -> None:
-    """Start a process of the pool."""
+def devices_of(workers: int, cuda_devices: int) -> list[int | None]:
+    """The CUDA device of each process that measures, so that they share them evenly; None on the CPU."""
+    return [worker % cuda_devices if cuda_devices else None for worker in range(workers)]
+
+
+def prepare_worker(threads: int, devices: "SimpleQueue[int | None]") -> None:
+    """Start a process of the pool: it takes the next of `devices` for itself."""
     torch.set_num_threads(threads)
+    device = devices.get()
+    if device is not None:
+        torch.cuda.set_device(device)  # what `Bench.device` means by "cuda" in this process
 
 
 def perform(bench: Bench | Path, task: Task) -> tuple[dict[str, pa.Table], dict[str, str]]:
