@@ -400,8 +400,10 @@ class TestTheEnd:
         thread.start()
         left = companion.accompany(run.run, Watched.this(), threading.Event(), said.append, close_seconds=10)
         thread.join()
-        assert said == ["W&B: ConnectionError: no route to host; the run goes on"]
-        assert left == [f"W&B: ConnectionError: no route to host; `bump track {run.path}` mirrors the rest"]
+        assert said == ["not mirrored to W&B: ConnectionError: no route to host; the run goes on"]
+        assert left == [
+            f"not mirrored to W&B: ConnectionError: no route to host; `bump track {run.path}` mirrors the rest"
+        ]
 
     def test_a_server_that_comes_back_in_time_leaves_nothing(self, run: GrowingRun, mirror: StandInMirror) -> None:
         outage = iter([refuses, refuses])

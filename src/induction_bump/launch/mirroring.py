@@ -91,7 +91,7 @@ class Mirroring:
                     return
             # Whatever W&B's client raises: start it anew after a while, and ask W&B how far it got.
             except Exception as error:
-                self._fails(f"W&B: {in_one_line(error)}")
+                self._fails(f"not mirrored to W&B: {in_one_line(error)}")
                 mirror.abandon()
                 seen = None
                 if last:
