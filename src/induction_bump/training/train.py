@@ -14,6 +14,7 @@ for each step:
 compaction of the tables
 """
 
+import inspect
 import logging
 import warnings
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from pytorch_lightning.plugins.environments import (
     TorchElasticEnvironment,
 )
 from pytorch_lightning.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from induction_bump.data.corpus import Corpus, prepare
 from induction_bump.measures.ngrams import find_or_build
@@ -120,8 +122,8 @@ def make_trainer(config: RunConfig, callbacks: list[pl.Callback], cluster: Clust
         accelerator=accelerator_of(devices),
         devices=devices.count,
         num_nodes=devices.nodes,
-        # The model's buffers are tables that nothing changes: to send them at every pass is a wait for nothing.
-        strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
+        # the model's buffers are tables that nothing changes: to send them at every pass is a wait for nothing
+        strategy=DDPStrategy(**_WITHOUT_BUFFERS) if world > 1 else "auto",
         precision="bf16-mixed" if config.training.precision == "bf16" else "32-true",
         max_steps=config.total_steps,
         max_epochs=-1,
@@ -136,6 +138,12 @@ def make_trainer(config: RunConfig, callbacks: list[pl.Callback], cluster: Clust
         num_sanity_val_steps=0,
         limit_val_batches=0,
     )
+
+
+_IN_FORWARD = "forward_sync_buffers"
+_KNOWN = inspect.signature(DistributedDataParallel).parameters
+_WITHOUT_BUFFERS: dict[str, Any] = {_IN_FORWARD if _IN_FORWARD in _KNOWN else "broadcast_buffers": False}
+"""A later torch has renamed it, and warns of the older name."""
 
 
 _ENVIRONMENTS: dict[Cluster, Callable[[], ClusterEnvironment]] = {
