@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from times_by_cell import QUIET, by_cell, upper_bounds
 
+from induction_bump.linking.expected import expected_tokens
 from induction_bump.linking.law import NoFitError, PowerLaw, fit_power_law
 from induction_bump.locate.events import EVENTS
 from induction_bump.records.load import Records
@@ -35,7 +36,7 @@ SETTINGS = {
     "warm-up": "training.warmup",
 }
 """Name in the law → where the config has it."""
-A25 = {"intercept": 5.7 * np.log(10), "batch": 0.5, "context": 0.5}
+A25 = {"intercept": np.log(expected_tokens(1, 1)), "batch": 0.5, "context": 0.5}
 
 
 def gather(records: Records, event: str) -> tuple[pd.DataFrame, PowerLaw]:

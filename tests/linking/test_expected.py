@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import pandas as pd
 import pytest
 
 from induction_bump.linking.expected import expected_tokens, length_past
@@ -14,11 +13,6 @@ def test_it_is_half_a_million_tokens_times_the_root_of_a_steps() -> None:
     assert expected_tokens(1, 1) == pytest.approx(501_187, rel=1e-6)
     assert expected_tokens(16, 128) == pytest.approx(22.68e6, rel=1e-3)
     assert expected_tokens(64, 256) == pytest.approx(2 * expected_tokens(16, 256))
-
-
-def test_columns_of_runs_are_taken_too() -> None:
-    found = expected_tokens(pd.Series([1.0, 16.0]), pd.Series([1.0, 128.0]))
-    assert list(found) == [expected_tokens(1, 1), expected_tokens(16, 128)]
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def _explain(error: "ErrorDetails") -> str:
         return f"{key}: no such key; it belongs to {where}={' or '.join(others)}, and here that is {location[-2]}"
     if kind == "unexpected_keyword_argument":
         return f"{key}: no such key; {_suggest(key, keys_at(location[:-1]))}"
-    if kind == "missing" and isinstance(location[-1], int):
+    if kind == "missing" and location and isinstance(location[-1], int):
         return f"{written(location[:-1])}: has too few entries; entry {location[-1] + 1} is missing"
     if kind == "missing":
         return f"{key}: must be set; it has no default"

@@ -6,12 +6,6 @@ They trained on natural text. Synthetic corpora, which are simpler to copy from,
 """
 
 from math import ceil, floor, log10
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-N = TypeVar("N", float, "pd.Series")
 
 _CONSTANT = 10**5.7
 """Tokens where batch · context is 1."""
@@ -19,8 +13,8 @@ _PAST = 1.5
 """How far past the bump a training should go for its end to be seen too."""
 
 
-def expected_tokens(batch_sequences: N, context: N) -> N:
-    """Tokens to the bump on natural text; of one run, or of a column of them."""
+def expected_tokens(batch_sequences: float, context: float) -> float:
+    """Tokens to the bump on natural text."""
     return _CONSTANT * (batch_sequences * context) ** 0.5
 
 

@@ -55,7 +55,8 @@ def time_by_the_law(study: Evidence) -> Finding | None:
     bump or had it from the start, contradicts where most are known to be later than 1.25 times the law, or earlier than
     the law by that. The constant compares on text alone.
     """
-    expected = expected_tokens(study.runs[BATCH], study.runs[CONTEXT])
+    settings = zip(study.runs[BATCH], study.runs[CONTEXT], strict=True)
+    expected = pd.Series([expected_tokens(*setting) for setting in settings], study.runs.index)
     rows = study.times().query("state != 'undefined'")
 
     def cell(runs: list[str], level: float) -> Finding | None:
