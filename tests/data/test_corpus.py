@@ -111,13 +111,15 @@ def test_a_corpus_of_blank_text(text_options: DataOptions, tmp_path: Path):
     refused(changed(text_options, paths=(str(tmp_path / "x"),)), tmp_path / "cache", r"^data\..*there is no text in it")
 
 
-@pytest.mark.parametrize("data", [b"", b"caf\xe9"])
-def test_empty_and_undecodable_files(text_options: DataOptions, tmp_path: Path, data: bytes):
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", r"^data\.corpus\.paths: .*00002\.txt is empty"), (b"caf\xe9", r"undecodable=refuse: .*00002\.txt cannot")],
+)
+def test_empty_and_undecodable_files(text_options: DataOptions, tmp_path: Path, data: bytes, reason: str):
     write_texts(tmp_path / "x", make_texts(5))
     (tmp_path / "x/00002.txt").write_bytes(data)
-    refused(
-        changed(text_options, paths=(str(tmp_path / "x"),)), tmp_path / "cache", r"^data\.corpus\.paths: .*00002\.txt"
-    )
+    options = changed(text_options, paths=(str(tmp_path / "x"),), undecodable="refuse")
+    refused(options, tmp_path / "cache", reason)
 
 
 def test_a_missing_file(text_options: DataOptions, tmp_path: Path):

@@ -9,10 +9,10 @@ import pytest
 
 from induction_bump.data.corpus import prepare
 from induction_bump.data.errors import CorpusError
-from induction_bump.data.options import DataOptions, FilesOptions
+from induction_bump.data.options import DataOptions, FilesOptions, TokenizerOptions
+from induction_bump.data.sections import is_held_out
 from induction_bump.data.shards import HELD_OUT, TRAINING
 from induction_bump.data.text import TextCorpus
-from induction_bump.data.tokenise import is_held_out
 from induction_bump.data.tokenizer import from_json
 from tests.data.conftest import make_texts, write_texts
 
@@ -143,3 +143,59 @@ def test_the_held_out_share_is_about_what_was_asked_for_and_only_grows():
     assert small < large
     assert abs(len(small) / 4000 - 0.05) < 0.02
     assert abs(len(large) / 4000 - 0.3) < 0.04
+
+
+def few_books(tmp_path: Path, count: int, **options) -> DataOptions:
+    """Books of two sections each, all different."""
+    directory = write_texts(tmp_path / f"{count} books", make_texts(count, words=8_000))
+    return DataOptions(
+        corpus=FilesOptions(paths=(str(directory),)),
+        tokenizer=TokenizerOptions(vocab_size=300),
+        context=32,
+        held_out_share=0.5,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("books", [5, 40])
+def test_few_long_documents_are_held_out_by_sections_that_are_never_trained_on(
+    tmp_path: Path, books: int, caplog: pytest.LogCaptureFixture
+):
+    corpus = prepare(few_books(tmp_path, books, held_out_by="sections"), tmp_path / "cache")
+    assert isinstance(corpus, TextCorpus)
+    stream = corpus.shards.stream(HELD_OUT)
+    sections = documents_of(corpus, HELD_OUT)
+    assert len(sections) == stream.documents
+    tokenizer = from_json((corpus.shards.directory / "tokenizer.json").read_text())
+    texts = make_texts(books, words=8_000)
+    for ids, source in zip(sections, stream.sources.tolist(), strict=True):
+        assert tokenizer.decode(ids) in texts[source]
+    trained_on = "\0".join(tokenizer.decode(ids) for ids in documents_of(corpus, TRAINING))
+    assert not any(tokenizer.decode(ids) in trained_on for ids in sections)
+    held_out = corpus.held_out(100, 32, seed=0)
+    if books == 40:  # enough for standard errors over documents
+        assert set(held_out.document.tolist()) == set(stream.sources.tolist())
+        assert not caplog.records
+    else:
+        assert set(held_out.document.tolist()) == set(range(stream.documents))
+        assert f"documents only; standard errors are over {stream.documents} sections" in caplog.text
+
+
+def test_few_held_out_documents_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    corpus = prepare(few_books(tmp_path, 8), tmp_path / "cache")
+    assert isinstance(corpus, TextCorpus)
+    count = corpus.shards.stream(HELD_OUT).documents
+    assert f"only {count} documents are held out" in caplog.text
+    assert "data.held_out_by=sections holds out parts of long documents" in caplog.text
+
+
+def test_documents_without_room_for_sections_give_the_same_streams(text_options: DataOptions, tmp_path: Path):
+    whole, sections = (
+        prepare(dataclasses.replace(text_options, held_out_by=by), tmp_path / "cache")
+        for by in ("documents", "sections")
+    )
+    assert isinstance(whole, TextCorpus)
+    assert isinstance(sections, TextCorpus)
+    assert whole.shards.directory != sections.shards.directory
+    for split in (TRAINING, HELD_OUT):
+        assert np.array_equal(stream_of(whole, split), stream_of(sections, split))

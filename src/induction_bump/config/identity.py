@@ -11,6 +11,7 @@ from induction_bump.options import without_neutral
 from induction_bump.training.options import RunConfig, ScheduleOptions
 
 NEUTRAL: Mapping[str, Any] = {
+    "data.held_out_by": "documents",
     "model.clamps": [],
     "snapshots.expensive": None,
     "measures.copying": {"sequences": 64, "tokens": 25, "seed": 4004},
@@ -106,6 +107,7 @@ def _data(config: RunConfig, values: dict[str, Any], fingerprint: str) -> dict[s
         # Synthetic corpora have no tokenizer and hold nothing out: these options do nothing there.
         "tokenizer": tokenizer_fingerprint(config.data.tokenizer) if text else None,
         "held_out_share": values["held_out_share"] if text else None,
+        "held_out_by": values["held_out_by"] if text else "documents",
     }
 
 

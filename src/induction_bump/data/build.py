@@ -21,14 +21,17 @@ from induction_bump.data.errors import CorpusError
 from induction_bump.data.fingerprint import digest, fingerprint, tokenizer_fingerprint
 from induction_bump.data.options import DataOptions, PythonSourceOptions, RepeatsOptions, TriggersOptions
 from induction_bump.data.progress import TokenisingProgress
-from induction_bump.data.shards import FORMAT, HELD_OUT, TRAINING, Shards, ShardWriter
-from induction_bump.data.tokenise import BatchTokeniser, is_held_out, tokenise
+from induction_bump.data.sections import stretches
+from induction_bump.data.shards import FEW_CLUSTERS, FORMAT, HELD_OUT, TRAINING, Shards, ShardWriter, TokenStream
+from induction_bump.data.tokenise import BatchTokeniser, tokenise
 from induction_bump.data.tokenizer import describe, load_pretrained, train_bpe
 
 log = logging.getLogger(__name__)
 
 LITTLE_SOURCE = 25_000_000
 """Bytes of `python_source` below which a warning says that there is little to learn from."""
+FEW_HELD_OUT = 30
+"""Held-out documents below which a warning says so."""
 
 
 def find_or_build(options: DataOptions, cache: Path, *, progress: bool = True) -> Shards:
@@ -40,6 +43,8 @@ def find_or_build(options: DataOptions, cache: Path, *, progress: bool = True) -
         "tokenizer": tokenizer_fingerprint(options.tokenizer),
         "held_out_share": options.held_out_share,
     }
+    if options.held_out_by != "documents":
+        depends_on["held_out_by"] = options.held_out_by
     if _refuses_undecodable(options):  # so that shards for which some were skipped are not found instead
         depends_on["undecodable"] = "refuse"
     key = digest(depends_on)[:32]
@@ -84,32 +89,52 @@ def _opened(directory: Path, options: DataOptions) -> Shards:
             " of installed packages, and data.corpus=files reads your own text",
             size / 1e6,
         )
+    _warn_of_few(shards.stream(HELD_OUT), options)
     return shards
+
+
+def _warn_of_few(held_out: TokenStream, options: DataOptions) -> None:
+    if options.held_out_by == "sections":
+        if held_out.clusters < FEW_CLUSTERS:
+            log.warning(
+                "%s: held-out sections are of %d documents only; standard errors are over %d sections, as if these were"
+                " independent",
+                *(options.corpus.name, held_out.clusters, held_out.documents),
+            )
+    elif held_out.documents < FEW_HELD_OUT:
+        log.warning(
+            "%s: only %d documents are held out, so standard errors of what is measured on them are large (%.2f of the"
+            " spread between documents) and unsure; data.held_out_by=sections holds out parts of long documents"
+            " instead, and a larger data.held_out_share more of them",
+            *(options.corpus.name, held_out.documents, held_out.documents**-0.5),
+        )
 
 
 def _build(options: DataOptions, content: str, directory: Path, progress: bool) -> None:
     documents = open_documents(options.corpus)
-    share, text_bytes = options.held_out_share, 0
+    share, by, text_bytes, texts = options.held_out_share, options.held_out_by, 0, 0
     with TokenisingProgress(options.corpus.name, documents.bytes, shown=progress) as bar:
         if options.tokenizer.name == "bpe":
             bar.say(f"training a tokenizer of {options.tokenizer.vocab_size} tokens")
-            training = (text for text in documents if not is_held_out(text, share))
+            parts = chain.from_iterable(stretches(text, share, by) for text in documents)
+            training = (part.text for part in parts if not part.held_out)
             first = list(islice(training, 1))
             if not first:
                 _check_parts(options, training=0, held_out=sum(1 for _ in documents))
-            texts = islice(chain(first, training), options.tokenizer.training_documents)
-            tokenizer = train_bpe(texts, options.tokenizer)
+            learned_from = islice(chain(first, training), options.tokenizer.training_documents)
+            tokenizer = train_bpe(learned_from, options.tokenizer)
         else:
             tokenizer = load_pretrained(options.tokenizer)
         info, json = describe(tokenizer, options.tokenizer.source), tokenizer.to_str()
-        with ShardWriter(directory, json, info) as writer:
+        with ShardWriter(directory, json, info, sectioned=by == "sections") as writer:
             bar.say("tokenising, once for all runs on this corpus")
-            workers = BatchTokeniser(json, info.bos, writer.dtype, share)
+            workers = BatchTokeniser(json, info.bos, writer.dtype, share, by)
             for batch in tokenise(documents, workers, available_cores()):
                 for split, (stream, lengths) in batch.streams.items():
-                    writer.add(split, stream, lengths)
+                    writer.add(split, stream, lengths, texts + batch.sources[split])
                 bar.add(batch.bytes, batch.tokens)
                 text_bytes += batch.bytes
+                texts += batch.texts
             _check_parts(options, writer.documents(TRAINING), writer.documents(HELD_OUT))
             writer.close(content, text_bytes)
 
@@ -125,5 +150,5 @@ def _check_parts(options: DataOptions, training: int, held_out: int) -> None:
         part, change = ("training", "lower") if held_out else ("held-out", "raise")
         raise CorpusError(
             f"data.held_out_share={options.held_out_share}: the {part} part of {total} documents is empty;"
-            f" {change} it, or give more documents (whole documents are held out)"
+            f" {change} it, or give more documents (whole documents are held out, unless data.held_out_by=sections)"
         )

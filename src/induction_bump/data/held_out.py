@@ -13,6 +13,7 @@ class HeldOut:
     tokens: Int[np.ndarray, "N T+1"]
     """t_0 … t_T, int64; t_0 is BOS where windows start with it, and there is no other BOS."""
     document: Int[np.ndarray, " N"]
-    """Held-out document of each window, int32; on synthetic corpora each window is its own."""
+    """What windows are clustered by, int32: their document; the section of one where sections of fewer than 20
+    documents are held out; on synthetic corpora each window is its own."""
     triggers: Int[np.ndarray, "N K"] | None = None
     """Trigger tokens of each window, on the `triggers` corpus only."""

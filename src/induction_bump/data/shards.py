@@ -6,6 +6,7 @@
     train-00000.bin …   token ids; the documents of a split one after the other with one BOS between them
     train.documents     int64 [documents + 1]: where each document starts, and the stream's length + 1
     held_out-00000.bin, held_out.documents
+    held_out.sources    int64 [documents], where sections are held out: of which of the corpus's documents each is
 
 Document d is stream[starts[d] : starts[d+1] − 1]; what stands at starts[d+1] − 1 is the BOS between it and the next.
 All numbers are little-endian.
@@ -26,6 +27,8 @@ from induction_bump.data.tokenizer import TokenizerInfo
 
 FORMAT = 1
 SHARD_TOKENS = 1 << 26
+FEW_CLUSTERS = 20
+"""Documents below which sections of them are taken for independent: a standard error over fewer is unsure itself."""
 TRAINING, HELD_OUT = "train", "held_out"
 SPLITS = (TRAINING, HELD_OUT)
 _ALWAYS_HASHED = 64_000_000  # bytes; so much is read through at every opening, the tokenizer among it
@@ -109,7 +112,13 @@ class ShardWriter:
     """
 
     def __init__(
-        self, directory: Path, tokenizer_json: str, tokenizer: TokenizerInfo, shard_tokens: int = SHARD_TOKENS
+        self,
+        directory: Path,
+        tokenizer_json: str,
+        tokenizer: TokenizerInfo,
+        shard_tokens: int = SHARD_TOKENS,
+        *,
+        sectioned: bool = False,
     ) -> None:
         self._directory, self._tokenizer = directory, tokenizer
         self._tokenizer_json, self._shard_tokens = tokenizer_json, shard_tokens
@@ -118,6 +127,7 @@ class ShardWriter:
         self._splits = {
             split: _SplitWriter(directory, split, self.dtype, shard_tokens, self._opened) for split in SPLITS
         }
+        self._sources = _File(directory / "held_out.sources", self._opened) if sectioned else None
         self._unigrams = np.zeros(tokenizer.vocab_size, dtype=np.int64)
 
     def __enter__(self) -> Self:
@@ -126,8 +136,20 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
-    def add(self, split: str, stream: Integer[np.ndarray, " n"], lengths: Int[np.ndarray, " d"]) -> None:
-        """Append documents to a split; in `stream` a BOS precedes each of the `lengths`."""
+    def add(
+        self,
+        split: str,
+        stream: Integer[np.ndarray, " n"],
+        lengths: Int[np.ndarray, " d"],
+        sources: Int[np.ndarray, " d"] | None = None,
+    ) -> None:
+        """Append documents to a split; in `stream` a BOS precedes each of the `lengths`.
+
+        Args: sources, of which of the corpus's documents each is a section, where sections are held out.
+        """
+        if split == HELD_OUT and self._sources:
+            assert sources is not None
+            self._sources.write(sources.astype("<i8").tobytes())
         if split == TRAINING and len(stream):
             self._unigrams += np.bincount(stream, minlength=len(self._unigrams))
         self._splits[split].add(stream, lengths)
@@ -156,6 +178,8 @@ class ShardWriter:
             "unigrams": self._whole("unigrams.bin", counts.astype("<i8").tobytes()),
             "splits": {split: writer.close() for split, writer in self._splits.items()},
         }
+        if self._sources:
+            manifest["splits"][HELD_OUT]["sources"] = self._sources.close()
         self._whole("manifest.json", json.dumps(manifest, indent=1).encode())
 
     def _whole(self, name: str, data: bytes) -> dict[str, Any]:
@@ -188,6 +212,18 @@ class TokenStream:
     def starts(self) -> Int[np.ndarray, " documents+1"]:
         """Where each document starts, memory-mapped; document d ends before starts[d+1] − 1."""
         return _mapped(self._directory / self._split["boundaries"]["name"], "<i8")
+
+    @property
+    def sources(self) -> Int[np.ndarray, " documents"]:
+        """Of which of the corpus's documents each is a section; where whole ones are held out, each is its own."""
+        if "sources" not in self._split:
+            return np.arange(self.documents)
+        return _mapped(self._directory / self._split["sources"]["name"], "<i8")
+
+    @property
+    def clusters(self) -> int:
+        """Number of the corpus's documents that these are of."""
+        return len(np.unique(self.sources))
 
     def read(self, starts: Int[np.ndarray, " n"], width: int) -> Int[np.ndarray, "n width"]:
         """The `width` tokens from each start on, int64."""
@@ -253,7 +289,7 @@ class Shards:
         manifest = self.manifest
         files = [manifest["tokenizer"]["file"], manifest["unigrams"]]
         for split in manifest["splits"].values():
-            files += [*split["shards"], split["boundaries"]]
+            files += [*split["shards"], split["boundaries"], *([split["sources"]] if "sources" in split else [])]
         return files
 
     def _check_sizes(self) -> None:

@@ -12,7 +12,7 @@ from induction_bump.data.generator import below, derive_key, high, low, words
 from induction_bump.data.held_out import HeldOut
 from induction_bump.data.options import DataOptions
 from induction_bump.data.order import window_of
-from induction_bump.data.shards import HELD_OUT, TRAINING, Shards, TokenStream
+from induction_bump.data.shards import FEW_CLUSTERS, HELD_OUT, TRAINING, Shards, TokenStream
 from induction_bump.data.tokenizer import decode
 
 _PROBE = 31  # the stream of a seed
@@ -77,10 +77,11 @@ class TextCorpus:
             missing -= len(here)
             if not missing:
                 break
-        return HeldOut(
-            tokens=self._read(stream, np.concatenate(places), length),
-            document=np.concatenate(documents).astype(np.int32),
-        )
+        taken_from = np.concatenate(documents)
+        clusters = stream.sources[taken_from]
+        if len(np.unique(clusters)) < FEW_CLUSTERS:
+            clusters = taken_from  # of whole documents they are the same
+        return HeldOut(tokens=self._read(stream, np.concatenate(places), length), document=clusters.astype(np.int32))
 
     def probe_triggers(self, sequences: int, seed: int) -> None:
         """Text has no trigger tokens."""

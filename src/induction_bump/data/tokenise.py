@@ -1,10 +1,8 @@
 """Documents to token ids in parallel processes, in order, with a bounded number of documents in memory.
 
-Each batch comes back as one stream per split: whether a document is held out depends on nothing but its own text, so
-that duplicates never stand on both sides.
+Each batch comes back as one stream per split.
 """
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,6 +13,8 @@ from itertools import chain, islice
 import numpy as np
 from jaxtyping import Int, Integer
 
+from induction_bump.data.options import HeldOutBy
+from induction_bump.data.sections import stretches
 from induction_bump.data.shards import HELD_OUT, TRAINING
 from induction_bump.data.tokenizer import from_json
 from induction_bump.pools import process_pool
@@ -31,17 +31,15 @@ class TokenisedBatch:
     """For each split, ids with a BOS before each document, and the documents' lengths without it."""
     bytes: int
     """Size of the texts in UTF-8."""
+    texts: int
+    """How many there were, before any was cut."""
+    sources: dict[str, Int[np.ndarray, " d"]]
+    """For each split, which of the batch's texts each of its documents is of."""
 
     @property
     def tokens(self) -> int:
         """Tokens without the BOS."""
         return sum(int(lengths.sum()) for _, lengths in self.streams.values())
-
-
-def is_held_out(text: str, share: float) -> bool:
-    """Whether a document belongs to the held-out part; a larger share keeps all that a smaller one holds out."""
-    word = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(word, "big") < share * 2.0**64
 
 
 @dataclass(frozen=True)
@@ -52,17 +50,30 @@ class BatchTokeniser:
     bos: int
     dtype: str
     held_out_share: float
+    held_out_by: HeldOutBy = "documents"
 
     def tokenise(self, texts: list[str]) -> TokenisedBatch:
         """Tokens of the texts, in order."""
         tokenizer = from_json(self.tokenizer_json)
-        encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        parts: dict[str, list[list[int]]] = {TRAINING: [], HELD_OUT: []}
-        for text, tokens in zip(texts, encoded, strict=True):
+        parts = [
+            (number, part)
+            for number, text in enumerate(texts)
+            for part in stretches(text, self.held_out_share, self.held_out_by)
+        ]
+        encoded = tokenizer.encode_batch_fast([part.text for _, part in parts], add_special_tokens=False)
+        documents: dict[str, list[list[int]]] = {TRAINING: [], HELD_OUT: []}
+        sources: dict[str, list[int]] = {TRAINING: [], HELD_OUT: []}
+        for (number, part), tokens in zip(parts, encoded, strict=True):
             if tokens.ids:  # a normaliser may leave nothing
-                parts[HELD_OUT if is_held_out(text, self.held_out_share) else TRAINING].append(tokens.ids)
-        streams = {split: self._joined(ids) for split, ids in parts.items()}
-        return TokenisedBatch(streams, sum(len(text.encode()) for text in texts))
+                split = HELD_OUT if part.held_out else TRAINING
+                documents[split].append(tokens.ids)
+                sources[split].append(number)
+        return TokenisedBatch(
+            streams={split: self._joined(ids) for split, ids in documents.items()},
+            bytes=sum(len(text.encode()) for text in texts),
+            texts=len(texts),
+            sources={split: np.array(numbers, dtype=np.int64) for split, numbers in sources.items()},
+        )
 
     def _joined(self, documents: list[list[int]]) -> tuple[Integer[np.ndarray, " n"], Int[np.ndarray, " d"]]:
         lengths = np.array([len(ids) for ids in documents], dtype=np.int64)
