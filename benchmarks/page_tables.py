@@ -19,6 +19,7 @@ Tables = Mapping[str, str]
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES: Mapping[str, Callable[[Path], Tables]] = {
     "locating.md": locating_tables.tables,
+    "results/README.md": result_tables.of_quickstart,
     "results/studies.md": result_tables.of_studies,
 }
 """By page below docs/: what makes its tables from that directory."""
