@@ -142,11 +142,6 @@ def test_the_same_thing_said_otherwise_has_the_same_id(same: str) -> None:
     assert identity(same) == identity()
 
 
-def test_what_is_held_out_by_sections_is_another_run() -> None:
-    texts = ["data=files", "data.corpus.paths=[here]"]
-    assert run_id(compose([*texts, "data.held_out_by=sections"]), CONTENT) != run_id(compose(texts), CONTENT)
-
-
 def test_a_corpus_of_files_is_known_by_its_content() -> None:
     here = compose(["data=files", "data.corpus.paths=[here]"])
     there = compose(["data=files", "data.corpus.paths=[there,too]"])

@@ -182,7 +182,7 @@ def test_few_long_documents_are_held_out_by_sections_that_are_never_trained_on(
 
 
 def test_few_held_out_documents_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    corpus = prepare(few_books(tmp_path, 8), tmp_path / "cache")
+    corpus = prepare(few_books(tmp_path, 8, held_out_by="documents"), tmp_path / "cache")
     assert isinstance(corpus, TextCorpus)
     count = corpus.shards.stream(HELD_OUT).documents
     assert f"only {count} documents are held out" in caplog.text

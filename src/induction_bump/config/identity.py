@@ -11,7 +11,6 @@ from induction_bump.options import without_neutral
 from induction_bump.training.options import RunConfig, ScheduleOptions
 
 NEUTRAL: Mapping[str, Any] = {
-    "data.held_out_by": "documents",
     "model.clamps": [],
     "snapshots.expensive": None,
     "measures.copying": {"sequences": 64, "tokens": 25, "seed": 4004},
@@ -102,12 +101,12 @@ def _describe(config: RunConfig) -> Iterator[str]:
 
 def _data(config: RunConfig, values: dict[str, Any], fingerprint: str) -> dict[str, Any]:
     text = config.data.is_text
+    del values["held_out_by"]  # the fingerprint stands for it, whether it was decided or said
     return values | {
         "corpus": {"name": config.data.corpus.name, "content": fingerprint},
         # Synthetic corpora have no tokenizer and hold nothing out: these options do nothing there.
         "tokenizer": tokenizer_fingerprint(config.data.tokenizer) if text else None,
         "held_out_share": values["held_out_share"] if text else None,
-        "held_out_by": values["held_out_by"] if text else "documents",
     }
 
 

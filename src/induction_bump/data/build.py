@@ -19,6 +19,7 @@ from induction_bump.data.cores import available_cores
 from induction_bump.data.documents import open_documents
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.fingerprint import digest, fingerprint, tokenizer_fingerprint
+from induction_bump.data.holding_out import FEW_HELD_OUT, held_out_by
 from induction_bump.data.options import DataOptions, PythonSourceOptions, RepeatsOptions, TriggersOptions
 from induction_bump.data.progress import TokenisingProgress
 from induction_bump.data.sections import stretches
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 
 LITTLE_SOURCE = 25_000_000
 """Bytes of `python_source` below which a warning says that there is little to learn from."""
-FEW_HELD_OUT = 30
-"""Held-out documents below which a warning says so."""
 
 
 def find_or_build(options: DataOptions, cache: Path, *, progress: bool = True) -> Shards:
@@ -43,8 +42,6 @@ def find_or_build(options: DataOptions, cache: Path, *, progress: bool = True) -
         "tokenizer": tokenizer_fingerprint(options.tokenizer),
         "held_out_share": options.held_out_share,
     }
-    if options.held_out_by != "documents":
-        depends_on["held_out_by"] = options.held_out_by
     if _refuses_undecodable(options):  # so that shards for which some were skipped are not found instead
         depends_on["undecodable"] = "refuse"
     key = digest(depends_on)[:32]
@@ -94,7 +91,7 @@ def _opened(directory: Path, options: DataOptions) -> Shards:
 
 
 def _warn_of_few(held_out: TokenStream, options: DataOptions) -> None:
-    if options.held_out_by == "sections":
+    if held_out_by(options) == "sections":
         if held_out.clusters < FEW_CLUSTERS:
             log.warning(
                 "%s: held-out sections are of %d documents only; standard errors are over %d sections, as if these were"
@@ -112,7 +109,7 @@ def _warn_of_few(held_out: TokenStream, options: DataOptions) -> None:
 
 def _build(options: DataOptions, content: str, directory: Path, progress: bool) -> None:
     documents = open_documents(options.corpus)
-    share, by, text_bytes, texts = options.held_out_share, options.held_out_by, 0, 0
+    share, by, text_bytes, texts = options.held_out_share, held_out_by(options), 0, 0
     with TokenisingProgress(options.corpus.name, documents.bytes, shown=progress) as bar:
         if options.tokenizer.name == "bpe":
             bar.say(f"training a tokenizer of {options.tokenizer.vocab_size} tokens")

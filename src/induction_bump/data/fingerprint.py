@@ -1,7 +1,8 @@
 """Content hashes of corpora and tokenizers: what run ids hold in place of paths.
 
-A corpus's fingerprint depends on what it says and in which order, never on where it lies, and needs no tokenising. The
-hash of a file is remembered with its path, size and times, so that the second look is quick.
+A corpus's fingerprint depends on what it says and in which order, and on whether parts of documents are held out, never
+on where it lies, and needs no tokenising. The hash of a file is remembered with its path, size and times, so that the
+second look is quick.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from typing import Any
 from induction_bump.data.cache import read_json, write_json
 from induction_bump.data.documents import local_directory_files, local_files, source_files
 from induction_bump.data.errors import CorpusError
+from induction_bump.data.holding_out import held_out_by
 from induction_bump.data.options import (
     DataOptions,
     FilesOptions,
@@ -69,6 +71,8 @@ def fingerprint(options: DataOptions, cache: Path | None = None) -> str:
             "text_field": corpus.text_field,
             "max_documents": corpus.max_documents,
         }
+    if held_out_by(options) == "sections":
+        about["held_out_by"] = "sections"
     if corpus.undecodable == "replace":  # the other policies give the same texts, where they give any
         about["undecodable"] = corpus.undecodable
     files.remember()

@@ -66,6 +66,8 @@ class TriggersOptions:
 
 HeldOutBy = Literal["documents", "sections"]
 """What is held out as a whole: a document, or a section of some 20,000 characters of a long one."""
+HeldOutChoice = Literal["auto", "documents", "sections"]
+"""`auto`: by sections where documents are few and long, else by documents."""
 
 UndecodablePolicy = Literal["refuse", "skip", "replace"]
 """What becomes of documents that are no UTF-8: an error, left out with a warning, or � for what is no character."""
@@ -166,8 +168,8 @@ class DataOptions:
     """Start every training window with BOS."""
     held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of a text corpus's documents that is never trained on."""
-    held_out_by: HeldOutBy = "documents"
-    """Hold out whole `documents`, or `sections` of long ones, with a gap around them: for few and long documents."""
+    held_out_by: HeldOutChoice = "auto"
+    """Hold out whole `documents`, or `sections` of long ones with a gap around them, as where there are few."""
 
     @model_validator(mode="after")
     def _copies_fit(self) -> "DataOptions":

@@ -162,6 +162,9 @@ class ShardWriter:
         """Write the rest and the manifest. Args: the corpus's fingerprint, and its size as UTF-8."""
         counts = self._unigrams
         counts[list(self._tokenizer.special_tokens)] = 0
+        splits = {split: writer.close() for split, writer in self._splits.items()}
+        if self._sources:
+            splits[HELD_OUT]["sources"] = self._sources.close()
         manifest = {
             "format": FORMAT,
             "corpus": corpus,
@@ -176,10 +179,8 @@ class ShardWriter:
                 "file": self._whole("tokenizer.json", self._tokenizer_json.encode()),
             },
             "unigrams": self._whole("unigrams.bin", counts.astype("<i8").tobytes()),
-            "splits": {split: writer.close() for split, writer in self._splits.items()},
+            "splits": splits,
         }
-        if self._sources:
-            manifest["splits"][HELD_OUT]["sources"] = self._sources.close()
         self._whole("manifest.json", json.dumps(manifest, indent=1).encode())
 
     def _whole(self, name: str, data: bytes) -> dict[str, Any]:

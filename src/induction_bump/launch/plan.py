@@ -125,7 +125,7 @@ class Corpora:
         """The corpus's content hash. Raises CorpusError where there is nothing to read."""
         from induction_bump.data.fingerprint import fingerprint
 
-        key = json.dumps([dump(config)["data"]["corpus"], config.paths.cache], sort_keys=True)
+        key = json.dumps([dump(config)["data"], config.paths.cache], sort_keys=True)
         if key not in self._known:
             self._known[key] = fingerprint(config.data, Path(config.paths.cache).expanduser())
         return self._known[key]
