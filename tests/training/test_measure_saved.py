@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from induction_bump.measures.registry import MEASURED_TABLES, VERSIONS, tables_with
 from induction_bump.pools import WorkerLostError
+from induction_bump.records import saved_weights
 from induction_bump.records.directory import WEIGHTS, RunDirectory, sha256_of
 from induction_bump.records.load import load
 from induction_bump.records.saved_weights import with_weights
@@ -589,6 +590,34 @@ class TestForeignWeights:
         (added,) = measure(path, ["zero_ablation"], workers=1)
         assert added.doubts == ["the weights at steps 0 and 5 are the same"]
         assert set(load(path).ablations.step) == {0, 5, 8}
+
+    def test_of_a_run_without_hashes_only_those_that_look_like_a_measured_one_are_hashed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = trained_run(tmp_path)
+        RunDirectory(path).update(weights={})
+        self.file(path, 5).write_bytes(self.file(path, 0).read_bytes())
+        hashed = list[Path]()
+        monkeypatch.setattr(saved_weights, "sha256_of", lambda file: (hashed.append(file), sha256_of(file))[1])
+        (added,) = measure(path, ["path_order"], steps=[8], workers=1)
+        assert (added.snapshots, added.doubts, hashed) == (1, [], [])
+        (added,) = measure(path, ["path_order"], steps=[5], workers=1)
+        assert added.doubts == ["the weights at steps 0 and 5 are the same"]
+        assert sorted(hashed) == [self.file(path, 0), self.file(path, 5)]
+
+    def test_of_a_run_without_hashes_none_are_read_where_nothing_is_missing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = trained_run(tmp_path)
+        RunDirectory(path).update(weights={})
+        measure(path, ["path_order"], workers=1)
+        opened, original = list[str](), Path.open
+        monkeypatch.setattr(
+            Path, "open", lambda file, *how, **more: (opened.append(file.name), original(file, *how, **more))[1]
+        )
+        (again,) = measure(path, ["path_order"], workers=1)
+        assert again.snapshots == 0
+        assert WEIGHTS not in opened
 
     def test_sound_ones_raise_no_doubt(self, tmp_path: Path) -> None:
         path = trained_run(tmp_path)
