@@ -1,12 +1,14 @@
 """The weights of snapshots on disk, known by their content: `run.json` holds the sha256 of each file of them."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from induction_bump.records.directory import WEIGHTS, RunDirectory, Snapshot, sha256_of
 from induction_bump.records.files import name_of
 from induction_bump.records.schema import RecordsError
+
+_END_BYTES = 4096
 
 
 def with_weights(run: RunDirectory) -> list[Snapshot]:
@@ -26,17 +28,36 @@ def weights_at(run: RunDirectory, step: int) -> Path:
     return path
 
 
-def doubts(run: RunDirectory) -> list[str]:
-    """What makes one doubt the weights of a run, a clause each: equal ones at several steps, and missing ones."""
+def doubts(run: RunDirectory, measured: Collection[int]) -> list[str]:
+    """What makes one doubt the weights of a run, a clause each: equal ones at several steps, and missing ones.
+
+    Of a run without hashes, weights are read where they may equal those at the steps that were `measured` just now.
+    """
     there = with_weights(run)
     saved = run.info.weights
+    hashes = {snapshot.step: saved[snapshot.step] for snapshot in there if snapshot.step in saved}
+    if not hashes.keys() >= set(measured):
+        alike: dict[object, list[Snapshot]] = defaultdict(list)
+        for snapshot in there:
+            alike[_end(snapshot.path / WEIGHTS)].append(snapshot)
+        for group in alike.values():
+            if len(group) > 1 and any(snapshot.step in measured for snapshot in group):
+                hashes |= {s.step: sha256_of(s.path / WEIGHTS) for s in group if s.step not in saved}
     steps: dict[str, list[int]] = defaultdict(list)
-    for snapshot in there:
-        steps[saved.get(snapshot.step) or sha256_of(snapshot.path / WEIGHTS)].append(snapshot.step)
+    for step, digest in sorted(hashes.items()):
+        steps[digest].append(step)
     found = [f"the weights at steps {_listed(equal)} are the same" for equal in steps.values() if len(equal) > 1]
     if missing := sorted(saved.keys() - {snapshot.step for snapshot in there}):
         found.append(f"the weights of step{'s' * (len(missing) > 1)} {_listed(missing)} are missing")
     return found
+
+
+def _end(path: Path) -> tuple[int, bytes]:
+    """The size of a file and its last bytes, which tell most files of different weights apart."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _END_BYTES))
+        return size, file.read()
 
 
 def _listed(steps: Iterable[int]) -> str:

@@ -240,10 +240,10 @@ class _Plan:
 
     def finish(self) -> Added:
         self.commit()
-        measured = len(self.tasks) - len(self.failed)
+        measured = [task.step for task in self.tasks if task.step not in self.failed]
         failed = dict(sorted(self.failed.items()))
         without = self.refused | self.postponed
-        return Added(self.run.name, measured, self.rows, without, failed, doubts(self.run))
+        return Added(self.run.name, len(measured), self.rows, without, failed, doubts(self.run, measured))
 
     def commit(self) -> None:
         self.committed = time.monotonic()
