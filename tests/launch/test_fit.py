@@ -1,10 +1,14 @@
 """What is refused before anything of a run is written."""
 
+import os
 import shutil
 from collections import namedtuple
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from induction_bump.config.errors import ConfigError
@@ -100,6 +104,93 @@ class TestMemory:
         self.gpu = 10**9
         with pytest.raises(ConfigError, match="and 1,000 MB are there"):
             check_memory(several, tokens)
+
+
+class TestFreeMemory:
+    """What a container's group still gives, which is more than what it does not hold yet."""
+
+    @pytest.fixture(autouse=True)
+    def group(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A container of 8 GiB, on a machine of 64, that has read files until its memory was full of them."""
+        machine = SimpleNamespace(available=64 * 2**30)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+        monkeypatch.setattr(fit, "_GROUP", tmp_path)
+        (tmp_path / "memory.max").write_text(f"{8 * 2**30}\n", encoding="utf-8")
+        (tmp_path / "memory.current").write_text(f"{8 * 2**30 - 20_000_000}\n", encoding="utf-8")
+        self.stat(tmp_path, inactive_file=5_000_000_000, active_file=2_900_000_000)
+        return tmp_path
+
+    def stat(self, group: Path, **held: int) -> None:
+        lines = {"anon": 400_000_000, "file": 7_950_000_000, "shmem": 50_000_000, **held}
+        (group / "memory.stat").write_text("".join(f"{k} {v}\n" for k, v in lines.items()), encoding="utf-8")
+
+    def test_cached_files_are_free_for_who_needs_their_memory_and_shared_memory_is_not(self) -> None:
+        assert fit._free_memory() == 20_000_000 + 7_900_000_000
+
+    def test_what_processes_hold_is_not_free(self, group: Path) -> None:
+        self.stat(group, anon=7_900_000_000, inactive_file=0, active_file=0)
+        assert fit._free_memory() == 20_000_000
+
+    @pytest.mark.parametrize("file", ["memory.max", "memory.current", "memory.stat"])
+    def test_where_the_group_does_not_tell_the_machine_counts(self, group: Path, file: str) -> None:
+        (group / file).unlink()
+        assert fit._free_memory() == 64 * 2**30
+
+    @pytest.mark.parametrize(
+        ("file", "text"), [("memory.max", "max"), ("memory.stat", "anon 3\n"), ("memory.stat", "?")]
+    )
+    def test_a_group_without_a_limit_or_of_another_layout_limits_nothing(
+        self, group: Path, file: str, text: str
+    ) -> None:
+        (group / file).write_text(text, encoding="utf-8")
+        assert fit._free_memory() == 64 * 2**30
+
+
+class TestGpus:
+    """They are asked for once a process, and count as far as processes may use them."""
+
+    @pytest.fixture(autouse=True)
+    def _machine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Two GPUs, each question to which is a line in `asked`."""
+        self.asked = tmp_path / "asked"
+        smi = tmp_path / "nvidia-smi"
+        smi.write_text(f"#!/bin/sh\necho asked >> {self.asked}\necho 1000\necho 3000\n", encoding="utf-8")
+        smi.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        fit._gpus.cache_clear()
+        monkeypatch.setattr(fit, "_ON_EVERY_GPU", 0)
+
+    @pytest.fixture(autouse=True)
+    def _asked_anew(self) -> Iterator[None]:
+        yield
+        fit._gpus.cache_clear()
+
+    def test_a_sweep_asks_once(self, tmp_path: Path) -> None:
+        config = config_of(tmp_path / "cache", devices={"accelerator": "auto"})
+        prepare_data([config, config, config])
+        assert self.asked.read_text(encoding="utf-8") == "asked\n"
+
+    @pytest.mark.parametrize(
+        ("visible", "largest"),
+        [(None, 3000), ("0,1", 3000), ("GPU-8932f937", 3000), ("", None), ("-1", None), ("none", None), ("2", None)],
+    )
+    def test_without_one_that_is_visible_there_is_none(
+        self, monkeypatch: pytest.MonkeyPatch, visible: str | None, largest: int | None
+    ) -> None:
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert fit._largest_gpu() == (largest and largest * 2**20)
+
+    def test_where_none_is_visible_the_memory_of_the_cpu_counts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fit, "_free_memory", lambda: 1)
+        config = config_of(tmp_path / "cache", devices={"accelerator": "auto"})
+        check_memory(config, 64)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        with pytest.raises(ConfigError, match="MB of memory are needed"):
+            check_memory(config, 64)
 
 
 def test_what_a_run_has_written_needs_no_more_room(tmp_path: Path) -> None:

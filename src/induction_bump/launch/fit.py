@@ -1,8 +1,10 @@
 """Whether a run can be what its config says, before anything of it is written: data, probes, memory, room on disk."""
 
+import os
 import shutil
 import subprocess
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -35,6 +37,8 @@ _OF_LOGITS = 2
 """Logits and their gradient."""
 _GROUP = Path("/sys/fs/cgroup")
 """Of a container, which has less memory than its machine."""
+_CACHED_FILES = ("inactive_file", "active_file")
+"""Of what a group holds, in `memory.stat`: the kernel drops it for who needs memory. Shared memory is not in it."""
 _GPU_MEMORY = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
 _GPU_SECONDS = 30
 _ON_EVERY_GPU = 10**9
@@ -86,19 +90,34 @@ def check_memory(config: RunConfig, vocab_size: int) -> None:
 def _free_memory() -> int:
     """Bytes that processes on this machine, or in this container, may still take."""
     free = psutil.virtual_memory().available
-    with suppress(OSError, ValueError):  # no container, or one without a limit, which reads `max`
-        limit = int((_GROUP / "memory.max").read_text(encoding="utf-8"))
-        free = min(free, limit - int((_GROUP / "memory.current").read_text(encoding="utf-8")))
+    # no container, one without a limit, which reads `max`, or one that tells it otherwise
+    with suppress(OSError, ValueError, KeyError):
+        limit, held = (int((_GROUP / name).read_text(encoding="utf-8")) for name in ("memory.max", "memory.current"))
+        stat = (line.split() for line in (_GROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
+        parts = {name: int(size) for name, size in stat}
+        free = min(free, limit - held + sum(parts[name] for name in _CACHED_FILES))
     return free
 
 
 def _largest_gpu() -> int | None:
-    """Bytes of memory of the largest GPU; None where there is none."""
+    """Bytes of memory of the largest GPU of the machine; None where this process may use none.
+
+    Which of several it may use is not looked at: CUDA counts them in an order of its own.
+    """
+    gpus = _gpus()
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()  # CUDA stops at one that is not there
+    visible = first.startswith(("GPU-", "MIG-")) or (first.isdecimal() and int(first) < len(gpus))
+    return max(gpus, default=None) if visible else None
+
+
+@cache
+def _gpus() -> tuple[int, ...]:
+    """Bytes of memory of each GPU of the machine. Asked once a process: it takes a second."""
     try:
         said = subprocess.run(_GPU_MEMORY, capture_output=True, text=True, check=True, timeout=_GPU_SECONDS).stdout
-        return max(int(line) for line in said.split()) * 2**20
+        return tuple(int(line) * 2**20 for line in said.split())
     except (OSError, ValueError, subprocess.SubprocessError):
-        return None
+        return ()
 
 
 def still_to_write(run: RunDirectory, forecast: int) -> int:
