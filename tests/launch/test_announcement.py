@@ -8,8 +8,10 @@ import pytest
 from induction_bump.config.resolve import dump
 from induction_bump.launch import cell, facts
 from induction_bump.launch.announcement import announcement
+from induction_bump.linking.expected import expected_tokens
 from induction_bump.records.directory import RunDirectory
 from induction_bump.training.options import RunConfig
+from induction_bump.training.schedule import Duration
 from tests.launch.conftest import changed
 
 
@@ -38,12 +40,27 @@ class TestExpectation:
     ) -> None:
         _, advice = said(text)
         law = f"10^5.7 · √(16 × {text.data.context}), Aoyama et al. 2025, on natural text"
-        assert f": expect the bump at about 23M tokens ({law}); this training ends at 0.041M: " in advice
+        assert f": expect the bump at about 23M tokens ({law}); this training ends at 41.0k: " in advice
         assert advice.endswith("training.length=35Mtok would reach it")
 
     def test_one_that_goes_past_it_is_told_when_and_no_more(self, text: RunConfig) -> None:
         _, advice = said(changed(text, training={"length": "35Mtok"}))
         assert "expect the bump at about 23M tokens (" in advice
+        assert advice.endswith("on natural text)")
+
+    @pytest.mark.parametrize(
+        ("sequences", "length", "expected", "ends", "enough"),
+        [(512, "120Mtok", "128M", "120M", "200Mtok"), (131072, "1200Mtok", "2.1B", "1.21B", "3100Mtok")],
+    )
+    def test_large_numbers_read_as_small_ones_do_and_the_length_can_be_given_as_it_is(
+        self, text: RunConfig, sequences: int, length: str, expected: str, ends: str, enough: str
+    ) -> None:
+        large = changed(text, training={"batch_sequences": sequences, "length": length})
+        _, advice = said(large)
+        assert f"expect the bump at about {expected} tokens (" in advice
+        assert advice.endswith(f"; this training ends at {ends}: training.length={enough} would reach it")
+        assert Duration.parse(enough).value > expected_tokens(sequences, text.data.context)
+        _, advice = said(changed(large, training={"length": enough}))
         assert advice.endswith("on natural text)")
 
     def test_a_run_of_a_sweep_says_it_in_its_one_line(self, text: RunConfig) -> None:

@@ -12,6 +12,7 @@ from induction_bump.data.errors import CorpusError
 from induction_bump.launch import resume
 from induction_bump.launch.job import Job
 from induction_bump.linking.expected import expected_tokens, length_past
+from induction_bump.locate.formats import format_tokens
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.schema import RecordsError
 from induction_bump.training.options import RunConfig
@@ -56,11 +57,11 @@ def _ends_before_the_bump(config: RunConfig) -> bool:
 
 def _advice(config: RunConfig, expected: float) -> str:
     law = f"10^5.7 · √({config.training.batch_sequences} × {config.data.context}), Aoyama et al. 2025, on natural text"
-    said = f"expect the bump at about {expected / 1e6:.2g}M tokens ({law})"
+    said = f"expect the bump at about {format_tokens(expected)} tokens ({law})"
     if not _ends_before_the_bump(config):
         return said
     enough = f"training.length={length_past(expected)}"
-    return f"{said}; this training ends at {_total(config) / 1e6:.3g}M: {enough} would reach it"
+    return f"{said}; this training ends at {format_tokens(_total(config), 3)}: {enough} would reach it"
 
 
 def namesake(config: RunConfig, job: Job) -> str | None:
