@@ -383,6 +383,29 @@ class TestTheEnd:
         assert mirror.closed
         hangs.set()
 
+    def test_phase_changes_are_looked_for_only_once_the_run_is_finished(
+        self, run: GrowingRun, mirror: StandInMirror, pages: list[bool], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looked: list[bool] = []
+        monkeypatch.setattr("induction_bump.locate.run.locate", lambda path, *, changes: looked.append(changes))
+        for status, wanted in [("preempted", False), ("failed", False), ("finished", True)]:
+            run.run.update(status=status)
+            assert companion.accompany(run.run, Watched.this(), threading.Event(), print) == []
+            assert (looked.pop(), pages.pop()) == (wanted, False)
+
+    def test_one_that_is_stopped_and_goes_on_holds_nobody_up_for_its_page(
+        self, run: GrowingRun, mirror: StandInMirror, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hangs = threading.Event()
+        monkeypatch.setattr("induction_bump.report.page.write", lambda path, *, live: hangs.wait())
+        monkeypatch.setattr(companion, "STOPPED_PAGE_SECONDS", 0.5)
+        run.end("preempted")
+        begun = time.monotonic()
+        left = companion.accompany(run.run, Watched.this(), threading.Event(), print, 5.0)
+        hangs.set()
+        assert time.monotonic() - begun < 5.0
+        assert left == [f"the last page was not drawn within 0 s; `bump report {run.path}` draws it"]
+
     def test_a_page_that_cannot_be_written_is_left(
         self, run: GrowingRun, mirror: StandInMirror, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -7,8 +7,9 @@ goes on.
     python -m induction_bump.launch.companion RUN --parent PID:STARTED
 
 It ends when the run does, or when its parent does: one last look at the records and a last page, for which it takes up
-to `LAST_PAGE_SECONDS`, and then at most `CLOSE_SECONDS` for W&B to finish. What a person should know goes to stdout, a
-line each as `launch.accompanied` reads it; the rest is a log, on stderr.
+to `LAST_PAGE_SECONDS`, or `STOPPED_PAGE_SECONDS` and no phase changes where the run is not finished, and then at most
+`CLOSE_SECONDS` for W&B to finish. What a person should know goes to stdout, a line each as `launch.accompanied` reads
+it; the rest is a log, on stderr.
 """
 
 import argparse
@@ -37,6 +38,9 @@ CLOSE_SECONDS = 60.0
 
 LAST_PAGE_SECONDS = 600.0
 """Longest time that locating and the last page get."""
+
+STOPPED_PAGE_SECONDS = 60.0
+"""The same of a run that is not finished: whoever stopped it waits for it, and so does the one that goes on with it."""
 
 _POLL_SECONDS = 1.0
 _NICENESS = 10
@@ -89,27 +93,32 @@ def accompany(
     warn = _OnceEach()
     derived = _Derived(run, warn)
     mirroring = Mirroring.start(run, warn, say, close_seconds)
-    while not stop.is_set() and parent.alive() and _is_running(run):
+    while not stop.is_set() and parent.alive() and _status(run, warn) == "running":
         derived.write_if_new()
         stop.wait(_POLL_SECONDS)
     if parent.alive() or not is_locked(run.path):  # else the next one of a run that goes on already sees to it
-        last = threading.Thread(target=lambda: left.extend(derived.write(live=False)), name="last-page", daemon=True)
+        finished = _status(run, warn) == "finished"
+        seconds = last_page_seconds if finished else min(last_page_seconds, STOPPED_PAGE_SECONDS)
+        last = threading.Thread(
+            target=lambda: left.extend(derived.write(live=False, changes=finished)), name="last-page", daemon=True
+        )
         last.start()
-        last.join(last_page_seconds)
+        last.join(seconds)
         if last.is_alive():
-            left.append(f"the last page was not drawn within {last_page_seconds:.0f} s; {draws(run)}")
+            left.append(f"the last page was not drawn within {seconds:.0f} s; {draws(run)}")
     # W&B is asked only now, so that it gets the located events too, and has its time whatever they took
     if mirroring and (problem := mirroring.finish()):
         left.append(f"{problem}; {mirrors(run)}")
     return left
 
 
-def _is_running(run: RunDirectory) -> bool:
+def _status(run: RunDirectory, warn: Callable[[str], None]) -> str | None:
+    """None where it cannot be read."""
     try:
-        return run.status == "running"
+        return run.status
     except RecordsError as error:
-        _log.warning("%s", error)
-        return False
+        warn(str(error))
+        return None
 
 
 class _OnceEach:
@@ -139,20 +148,19 @@ class _Derived:
     def write_if_new(self) -> None:
         """Rewrite both, where the page is due."""
         if self._page_wanted and time.monotonic() >= self._next and (state := committed(self._run.path)) != self._drawn:
-            self.write(live=True)
+            self.write(live=True, changes=False)
             self._drawn = state
             self._next = time.monotonic() + self._every
 
-    def write(self, live: bool) -> list[str]:
-        """Rewrite both. What goes wrong is logged, and returned with the command that makes it good: mirroring and
-        training go on whatever it is."""
+    def write(self, live: bool, changes: bool) -> list[str]:
+        """Rewrite both, with phase changes, which take seconds, where those are wanted. What goes wrong is logged, and
+        returned with the command that makes it good: mirroring and training go on whatever it is."""
         problems: list[str] = []
         try:
             from induction_bump.locate.run import locate
 
             if self._run.snapshots():
-                # phase changes take seconds: they wait for the end
-                locate(self._run.path, changes=not live)
+                locate(self._run.path, changes=changes)
         except Exception as error:
             problem = f"the events could not be located: {in_one_line(error)}"
             self._warn(problem)
