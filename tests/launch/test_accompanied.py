@@ -45,6 +45,18 @@ def test_what_is_left_undone_is_kept_for_the_end(run: RunDirectory, capsys: pyte
     assert capsys.readouterr().err == ""
 
 
+def test_what_a_library_prints_there_is_in_the_log_as_it_is_and_nowhere_else(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accompanied.log_of(run.path).parent.mkdir()
+    beside = companion(run, "echo Loading data now; echo now; echo nowhere near; echo left one; echo leftovers")
+    beside.end()
+    assert beside.left == ["one"]
+    assert capsys.readouterr().err == ""
+    log = accompanied.log_of(run.path).read_text(encoding="utf-8")
+    assert log == "Loading data now\nnow\nnowhere near\nleftovers\n"
+
+
 @pytest.mark.parametrize(
     ("does", "how"),
     [("kill -9 $$", "was ended by signal 9"), ("exit 1", "failed, see {log}")],

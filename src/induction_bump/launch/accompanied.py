@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -49,10 +49,16 @@ class Companion:
         with told:
             for line in told:
                 kind, _, text = line.decode(errors="replace").rstrip().partition(" ")
-                if kind == "left":
+                if kind == "left" and text:
                     self.left.append(text)
-                else:
+                elif kind == "now" and text:
                     tqdm.write(f"{self.run.path.name}: {text}", file=sys.stderr)
+                else:  # a library prints
+                    self._log(line)
+
+    def _log(self, line: bytes) -> None:
+        with suppress(OSError), log_of(self.run.path).open("ab") as log:
+            log.write(line)
 
     def _unfinished(self, how: str) -> None:
         page = [draws(self.run)] if report_options(self.run).live else []
