@@ -7,6 +7,6 @@ DAMAGE = {
     "a list": b"[]",
     "a number": b"7",
     "null": b"null",
-    "other keys": b'{"a": {"b": 1}}',
+    "another checksum": b'{"sha256": "0", "content": {"b": 1}}',
 }
 """What a file holds after it, by what it is called."""

@@ -126,10 +126,29 @@ def test_shards_with_a_file_of_another_kind_are_built_again_and_said_to_be_damag
     before = content(first.directory)
     (first.directory / name).write_bytes(damage)
     assert content(find_or_build(text_options, tmp_path / "cache").directory) == before
-    assert f"{first.directory} in a cache is damaged" in caplog.text
+    assert caplog.text.count(f"{first.directory} in a cache is damaged") == 1
     caplog.clear()
     find_or_build(text_options, tmp_path / "cache")
     assert "is damaged" not in caplog.text
+
+
+def test_shards_that_the_system_refuses_to_read_stay_as_they_are(
+    text_options: DataOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = find_or_build(text_options, tmp_path / "cache")
+    before = content(first.directory)
+
+    def refused(self: Path, *_: object, **__: object) -> str:
+        raise OSError(116, "Stale file handle", str(self))
+
+    monkeypatch.setattr(module, "fingerprint", lambda *_: first.manifest["corpus"])
+    for opened in (Shards, lambda _: find_or_build(text_options, tmp_path / "cache")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_text", refused)
+            with pytest.raises(OSError, match="Stale file handle") as caught:
+                opened(first.directory)
+        assert caught.value.errno == 116
+    assert content(first.directory) == before
 
 
 def test_a_builder_that_fails_leaves_nothing(

@@ -49,3 +49,35 @@ def test_what_a_reader_raises_is_told_in_one_line(tmp_path: Path, caplog: pytest
 
     assert entry(tmp_path, broken) is None
     assert caplog.messages == [f"{tmp_path} in a cache is damaged (ZeroDivisionError: first); it is made again"]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), PermissionError(13, "Permission denied"), OSError(5, "Input/output error")], ids=repr
+)
+def test_what_cannot_be_read_is_not_taken_for_damage(tmp_path: Path, error: Exception) -> None:
+    def refused(_: Path) -> int:
+        raise error
+
+    with pytest.raises(type(error)):
+        entry(tmp_path, refused)
+
+
+@pytest.mark.parametrize("older", ["{}", '{"a": {"b": 1}}', '{"content": 7}'])
+def test_what_an_older_version_has_kept_without_a_checksum_is_made_again_in_silence(
+    tmp_path: Path, older: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(older)
+    with caplog.at_level(logging.INFO):
+        assert read_json(path) is None
+    assert not caplog.records
+
+
+def test_damage_is_told_once_until_the_entry_was_sound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.json"
+    for times in (1, 2):
+        path.write_text("{")
+        assert [read_json(path) for _ in range(3)] == [None] * 3
+        assert len(caplog.records) == times
+        write_json(path, 7)
+        assert read_json(path) == 7

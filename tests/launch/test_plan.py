@@ -114,7 +114,7 @@ class TestRememberedCells:
         (tmp_path / "texts/a.txt").unlink()
         assert plan.read(tmp_path, "k") is None
 
-    @pytest.mark.parametrize("damage", [*DAMAGE.values(), b'{"corpora": [], "cells": []}'])
+    @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
     def test_a_damaged_plan_is_none(
         self, damage: bytes, cells: list[Cell], tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -259,7 +259,7 @@ class Shards:
                 bos=about["bos"],
                 special_tokens=tuple(about["special_tokens"]),
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedShards(f"{directory} is damaged: {error!r}") from error
         self.verify(_ALWAYS_HASHED)
 
