@@ -1,11 +1,15 @@
 """Documents are read in a settled order from every source, and what cannot be read is said in one line."""
 
 import dataclasses
+import gzip
 import json
+import lzma
 import os
+import random
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -114,6 +118,40 @@ def test_a_file_of_another_format_is_named(tmp_path: Path, format: str):
     path.write_text("neither {json nor parquet\n" * 10)
     with pytest.raises(CorpusError, match=r"^data\.corpus\.paths: .*/x\.bin cannot be read: ") as caught:
         files(path, format=format)
+    assert "\n" not in str(caught.value)
+
+
+def zipped(path: Path, texts: list[bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, text in enumerate(texts):
+            archive.writestr(f"{number}.txt", text)
+    return path
+
+
+def test_an_archive_of_text_files_is_as_many_documents(tmp_path: Path):
+    assert files(zipped(tmp_path / "a.zip", [b"one", b"two", b"three"])) == ["one", "two", "three"]
+
+
+CUT = gzip.compress(random.Random(0).randbytes(5000).hex().encode())[:-100]
+
+
+@pytest.mark.parametrize("format", ["text", "jsonl"])
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("b.jsonl.gz", CUT, "Compressed file ended before the end-of-stream marker was reached"),
+        ("b.jsonl.gz", b"{}", "Not a gzipped file (b'{}')"),
+        ("b.jsonl.gz", gzip.compress(b"{}\n" * 99)[:-8] + bytes(8), "CRC check failed 0x"),
+        ("b.jsonl.xz", lzma.compress(b"{}\n" * 99)[:-20], "Compressed file ended before the end-of-stream marker"),
+        ("b.jsonl.bz2", b"{}", "Invalid data stream"),
+    ],
+)
+def test_a_compressed_file_that_is_damaged_is_named(tmp_path: Path, format: str, name: str, data: bytes, reason: str):
+    first, path = write_jsonl(tmp_path / "a.jsonl", rows_of(TEXTS)), tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(CorpusError) as caught:
+        files(first, path, format=format)
+    assert str(caught.value).startswith(f"data.corpus.paths: {path} cannot be read: {reason}")
     assert "\n" not in str(caught.value)
 
 
@@ -227,6 +265,16 @@ def test_nothing_else_is_said_while_it_is_tried_again(tmp_path: Path):
     )
     assert done.stdout.startswith("data.corpus.dataset: owner/name cannot be read: ")
     assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_compressed_file_of_a_data_set_that_is_damaged_is_one_line(tmp_path: Path, streaming: bool):
+    for name, data in {"cut": CUT, "other": b"{}"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.jsonl.gz").write_bytes(data)
+        with pytest.raises(CorpusError, match=rf"^data\.corpus\.dataset: .*/{name} cannot be read: ") as caught:
+            hub(tmp_path / name, streaming=streaming)
+        assert "\n" not in str(caught.value)
 
 
 def test_remote_code_is_never_run(tmp_path: Path):
@@ -358,6 +406,37 @@ def test_undecodable_text_after_the_last_document_that_is_wanted_is_not_read(tmp
     assert list(open_documents(options)) == ["one", "grün"]
 
 
+# --- byte order marks ----------------------------------------------------------------------------------------------
+
+MARK = "\ufeff".encode()
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("header", ["text,n", '"text",n', '"text","a, b"'])
+def test_csv_with_a_byte_order_mark_has_the_columns_that_it_names(tmp_path: Path, header: str, streaming: bool):
+    root = tmp_path / "set"
+    root.mkdir()
+    for name, mark in (("a", MARK), ("b", b"")):
+        (root / f"{name}.csv").write_bytes(mark + f"{header}\n{name}: hällo,1\n".encode())
+    assert hub(root, streaming=streaming) == ["a: hällo", "b: hällo"]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_jsonl_with_a_byte_order_mark_is_read(tmp_path: Path, streaming: bool):
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "a.jsonl").write_bytes(MARK + '{"text": "hällo"}\n{"text": "b"}\n'.encode())
+    assert hub(root, streaming=streaming) == files(root, format="jsonl") == ["hällo", "b"]
+
+
+def test_text_with_a_byte_order_mark_keeps_it_as_any_other_character(tmp_path: Path):
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "a.txt").write_bytes(MARK + "hällo\nb".encode())
+    assert hub(root) == ["\ufeffhällo", "b"]
+    assert files(root) == ["\ufeffhällo\nb"]
+
+
 # --- python_source -------------------------------------------------------------------------------------------------
 
 
@@ -384,6 +463,14 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_python_source_reads_the_librarys_own_files_in_their_declared_encoding(library: Path):
     assert list(open_documents(PythonSourceOptions())) == ["# -*- coding: latin-1 -*-\na = 'ü'\n", "b = 1\n", "z = 2\n"]
+
+
+@pytest.mark.parametrize("name", ["rot13", "hex", "idna", "no-such-thing", "undefined", "utf-16"])
+def test_source_in_an_encoding_that_is_none_of_text_is_mended_as_utf8(library: Path, name: str):
+    text = f"# coding: {name}\nö = '..a'\n"
+    (library / "bad.py").write_bytes(text.encode() + b"# \xff\n")
+    (library / "a.py").unlink()
+    assert list(open_documents(PythonSourceOptions(undecodable="replace")))[1] == text + "# �\n"
 
 
 def test_installed_packages_are_added_on_request(library: Path):

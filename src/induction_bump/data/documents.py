@@ -11,12 +11,14 @@ import os
 import sys
 import sysconfig
 import tokenize
+import zipfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from induction_bump.data import json_lines
+from induction_bump.data import byte_codec, compressed, json_lines
 from induction_bump.data.decoding import Decoder, Piece
 from induction_bump.data.errors import CorpusError
 from induction_bump.data.options import CorpusOptions, FilesOptions, HubOptions, PythonSourceOptions
@@ -26,10 +28,12 @@ log = logging.getLogger(__name__)
 _FILES_AT_ONCE = 500  # `datasets` resolves every file of a list before it reads the first
 _SUFFIXES = {"text": ("",), "jsonl": (".jsonl", ".json", ".jsonl.gz", ".jsonl.zst"), "parquet": (".parquet",)}
 _BUILDERS = {"text": "text", "jsonl": "json", "parquet": "parquet"}
-_DECODING_BUILDERS = ("text", "csv")
-"""Of `datasets`: those that decode what they read. The others hand on what they find, UTF-8 or not."""
-_AS_BYTES = {"encoding": "latin-1"}
-"""Has them keep every byte, as the character of that number."""
+_AS_BYTES = {"text": {"encoding": "latin-1"}, "csv": {"encoding": byte_codec.NAME}}
+"""For the builders of `datasets` that decode: has them keep every byte, as the character of that number.
+
+A byte order mark is a character of a text, and none of a CSV's first column. The other builders hand on what they find,
+UTF-8 or not.
+"""
 _ROWS_AT_ONCE = 16
 
 
@@ -67,14 +71,14 @@ class PythonSource:
 
 
 def _source(data: bytes, errors: str) -> str:
-    """Python source in the encoding that it declares, or with mended bytes in UTF-8 where it declares none."""
+    """Python source in the encoding that it declares, or with mended bytes in UTF-8 where that is no way to read it."""
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-    except SyntaxError:
+        return io.TextIOWrapper(io.BytesIO(data), encoding, errors).read()
+    except (SyntaxError, LookupError, ValueError):
         if errors == "strict":
             raise
-        encoding = "utf-8"
-    return io.TextIOWrapper(io.BytesIO(data), encoding, errors).read()
+    return io.TextIOWrapper(io.BytesIO(data), "utf-8", errors).read()
 
 
 def source_files(options: PythonSourceOptions) -> list[Path]:
@@ -103,11 +107,13 @@ class Files:
 
         options = self.options
         is_text = options.format == "text"
-        as_documents: dict[str, Any] = {"sample_by": "document", **_AS_BYTES} if is_text else {}
+        as_documents: dict[str, Any] = {"sample_by": "document", **_AS_BYTES["text"]} if is_text else {}
         for start in range(0, len(self.files), _FILES_AT_ONCE):
             files = self.files[start : start + _FILES_AT_ONCE]
             here = str(files[0]) if len(files) == 1 else f"{files[0]} … {files[-1]}"
-            with _user_errors("data.corpus.paths", here), self._lines(files):
+            kind = "document" if is_text else "row"
+            one_each = is_text and not any(map(zipfile.is_zipfile, files))
+            with _user_errors("data.corpus.paths", here), self._told_where(files):
                 rows = load_dataset(
                     _BUILDERS[options.format],
                     data_files=[glob.escape(str(path)) for path in files],
@@ -117,20 +123,23 @@ class Files:
                 )
                 field = "text" if is_text else options.text_field
                 for number, data in _column(rows, field, from_bytes=is_text):
-                    yield str(files[number]) if is_text else f"row {number} of {here}", data
+                    yield str(files[number]) if one_each else f"{kind} {number} of {here}", data
 
     @contextmanager
-    def _lines(self, files: list[Path]) -> Generator[None, None, None]:
-        """Name the line that is wrong, where there is one."""
+    def _told_where(self, files: list[Path]) -> Generator[None, None, None]:
+        """Name the file that is wrong, and the line, where there is one."""
         try:
             yield
         except CorpusError:
             raise
         except Exception as error:
             options = self.options
-            if options.format == "jsonl" and (wrong := json_lines.fault(files, options.text_field)):
-                raise CorpusError(f"data.corpus.paths: {wrong}") from error
-            raise
+            wrong = compressed.fault(files) if compressed.is_damage(error) else None
+            if not wrong and options.format == "jsonl":
+                wrong = json_lines.fault(files, options.text_field)
+            if not wrong:
+                raise
+            raise CorpusError(f"data.corpus.paths: {wrong}") from error
 
 
 def local_files(options: FilesOptions) -> list[Path]:
@@ -181,8 +190,8 @@ class HubDataset:
                 disable_progress_bars()
             try:
                 builder = load_dataset_builder(self._path, name=options.config, **self._revision)
-                decodes = builder.name in _DECODING_BUILDERS
-                how: dict[str, Any] = self._revision | (_AS_BYTES if decodes else {})
+                as_bytes = _AS_BYTES.get(builder.name or "", {})
+                how: dict[str, Any] = self._revision | as_bytes
                 rows = load_dataset(
                     self._path, name=options.config, split=options.split, streaming=options.streaming, **how
                 )
@@ -191,7 +200,7 @@ class HubDataset:
             except ValueError:
                 self._check_names()
                 raise
-            for number, data in _column(rows, options.text_field, from_bytes=decodes):
+            for number, data in _column(rows, options.text_field, from_bytes=bool(as_bytes)):
                 yield f"row {number} of {options.dataset}", data
 
     def _check_names(self) -> None:
@@ -244,14 +253,19 @@ def _column(rows: Any, field: str, *, from_bytes: bool) -> Iterator[tuple[int, b
     Rows with null are left out. Args: from_bytes, whether the data set was read with `_AS_BYTES`.
     """
     tables = rows.with_format("arrow")
-    columns = rows.column_names or next((table.column_names for table in tables.iter(batch_size=1)), [field])
+    columns: list[str] | None = rows.column_names
+    batches: Iterator[Any] = iter(tables.iter(batch_size=_ROWS_AT_ONCE))
+    if columns is None:  # some sources tell them with their first rows only, and are not to be opened twice for it
+        first = list(islice(batches, 1))
+        columns = first[0].column_names if first else [field]
+        batches = chain(first, batches)
     if from_bytes:
         columns = [_bytes_of(name).decode("utf-8", "replace") for name in columns]
     if field not in columns:
         raise CorpusError(f"data.corpus.text_field={field!r} is no column; there are {', '.join(map(repr, columns))}")
     name = field.encode().decode("latin-1") if from_bytes else field
     before = nulls = 0
-    for table in tables.select_columns([name]).iter(batch_size=_ROWS_AT_ONCE):
+    for table in batches:
         column = table.column(name)
         is_text = str(column.type) in ("string", "large_string")
         if is_text and not from_bytes:
@@ -286,9 +300,10 @@ def _user_errors(key: str, value: str) -> Generator[None, None, None]:
         yield
     except CorpusError:
         raise
-    except (DatasetsError, ValueError, FileNotFoundError, ConnectionError) as error:
+    except (DatasetsError, ValueError, FileNotFoundError, ConnectionError, *compressed.DAMAGED) as error:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError | ConnectionError):
+        theirs_to_mend = isinstance(cause, FileNotFoundError | ConnectionError) or compressed.is_damage(cause)
+        if isinstance(cause, OSError) and not theirs_to_mend:
             raise cause from None
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         if reason == "Couldn't cast":

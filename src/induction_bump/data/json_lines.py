@@ -3,8 +3,11 @@
 import gzip
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
+
+from induction_bump.data.compressed import DAMAGED
 
 _COMPRESSED = (".bz2", ".lz4", ".xz", ".zip", ".zst")
 
@@ -12,7 +15,7 @@ _COMPRESSED = (".bz2", ".lz4", ".xz", ".zip", ".zst")
 def fault(files: Sequence[Path], field: str) -> str | None:
     """File and first line that is no JSON object, else the first without text in `field`; None where all are well.
 
-    Files that are compressed otherwise than by gzip, and JSON arrays, are passed over.
+    Files that are compressed otherwise than by gzip, and JSON arrays, are passed over, and what cannot be unpacked.
     """
     first: str | None = None
     for path in files:
@@ -52,7 +55,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not blank, numbered from 1."""
     if path.suffix in _COMPRESSED:
         return
-    with _open(path) as file:
+    with suppress(*DAMAGED), _open(path) as file:
         for number, line in enumerate(file, 1):
             if number == 1 and line.lstrip().startswith("["):
                 return
