@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from induction_bump.cli import main as cli
+from induction_bump.locate import tables
 from induction_bump.locate.run import locate
 from induction_bump.records.damage import RecordsWarning, said_once
 from induction_bump.records.load import load
@@ -101,6 +102,45 @@ def test_what_was_located_in_a_study_is_read_from_its_runs_where_the_study_s_own
     assert line.startswith("bump: s/phase_changes.parquet: cannot be read, `bump locate` writes it anew: ")
     page = (study / "report.html").read_text("utf-8")
     assert "not located yet" not in page
+
+
+SPREAD = {
+    **{"cell": "ss", "event": "icl", "runs": 3, "found": 3, "undetermined": 0, "median": 5e5, "rule": "over 3 seeds"},
+    **{"median_low": 4e5, "median_high": 6e5, "cv": 0.1, "cv_low": 0.05, "cv_high": 0.2},
+}
+
+
+def told_of_cells(study: Path, capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """What the terminal says of a study whose spread is left out of the page and of what is loaded."""
+    assert cli.main(["report", str(study)]) == 0
+    assert "Time over seeds" not in (study / "report.html").read_text("utf-8")
+    said = capfd.readouterr().err.splitlines()
+    with pytest.warns(RecordsWarning) as warned:
+        assert load(study).cells.empty
+    assert [f"bump: {each.message}" for each in warned] == said
+    return said
+
+
+def test_a_spread_over_the_runs_that_are_there_is_told(study: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tables.write(study, "cells", tables.cells([SPREAD]))
+    assert load(study).cells["runs"].tolist() == [3]
+    assert cli.main(["report", "s"]) == 0
+    assert capfd.readouterr().err == ""
+    assert "Time over seeds" in (study / "report.html").read_text("utf-8")
+
+
+def test_a_spread_over_a_run_that_is_gone_is_left_out(study: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tables.write(study, "cells", tables.cells([SPREAD]))
+    shutil.rmtree(study / "b-0b")
+    [line] = told_of_cells(study, capfd)
+    assert line == "bump: s: located with b-0b, which cannot be read here; `bump locate` writes it anew without"
+
+
+def test_a_spread_without_a_run_that_is_there_is_left_out(study: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tables.write(study, "cells", tables.cells([SPREAD]))
+    make_run(Path(), study="s", name="d", run_id="0d", seed=3, snapshots=10)
+    [line] = told_of_cells(study, capfd)
+    assert line == "bump: s: located without d-0d; cells are left out, `bump locate` makes them anew"
 
 
 def test_a_damaged_table_of_spreads_leaves_a_page_without_it(study: Path, capfd: pytest.CaptureFixture[str]) -> None:

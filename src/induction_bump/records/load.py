@@ -122,20 +122,43 @@ class Records:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """The time of each event over the seeds of each cell, as `bump locate` wrote it for this study."""
-        return self._located("cells")
+        """The time of each event over the seeds of each cell, as `bump locate` wrote it for this study.
+
+        None, with a RecordsWarning, where the runs that are here are not those that were located.
+        """
+        return self.cell_rows().to_pandas()
+
+    def cell_rows(self) -> pa.Table:
+        """The same as `cells`, where what is null stays null."""
+        tables = list(self._read_located([self.path], "cells"))
+        return tables[0] if tables and self._located_as_it_is() else LOCATED["cells"].empty_table()
+
+    def _located_as_it_is(self) -> bool:
+        """Whether the runs that are here are those that were located together; a RecordsWarning says of others."""
+        tables = list(self._read_located([self.path], "phase_changes"))
+        if not tables:  # which has been said, if it is damaged
+            return False
+        located = self._of_runs(tables, "phase_changes")
+        here = {run.info.run_id: run.name for run in self.directories}
+        if further := [name for run_id, name in here.items() if run_id not in set(located["run_id"])]:
+            warn(
+                f"{self.path}: located without {', '.join(further)}; cells are left out, `bump locate` makes them anew"
+            )
+        return not further and bool(located["here"].all())
 
     def _located(self, name: str) -> pd.DataFrame:
         here = list(self._read_located([self.path], name))
-        tables = here or list(self._read_located([run.path for run in self.directories], name))
+        frame = self._of_runs(here or list(self._read_located([run.path for run in self.directories], name)), name)
+        return frame[frame.pop("here")].reset_index(drop=True)
+
+    def _of_runs(self, tables: list[pa.Table], name: str) -> pd.DataFrame:
+        """Rows of runs, and whether each is of one that is `here`; a RecordsWarning says where some are not."""
         frame = (pa.concat_tables(tables) if tables else LOCATED[name].empty_table()).to_pandas()
-        if "run_id" not in frame:
-            return frame
-        known = frame["run_id"].isin([run.info.run_id for run in self.directories])
-        if not known.all():
-            gone = ", ".join(frame.loc[~known, "run"].unique())
+        frame["here"] = frame["run_id"].isin([run.info.run_id for run in self.directories])
+        if not frame["here"].all():
+            gone = ", ".join(frame.loc[~frame["here"], "run"].unique())
             warn(f"{self.path}: located with {gone}, which cannot be read here; `bump locate` writes it anew without")
-        return frame[known].reset_index(drop=True)
+        return frame
 
     def _read_located(self, places: Collection[Path], name: str) -> Iterator[pa.Table]:
         for file in dict.fromkeys(place / f"{name}.parquet" for place in places):

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-
 from induction_bump.locate.formats import format_ends, format_interval
 from induction_bump.records.damage import warn
-from induction_bump.records.derived import read_located
+from induction_bump.records.derived import read_phase_changes
 from induction_bump.records.directory import RunDirectory
-from induction_bump.records.schema import CELLS, PHASE_CHANGES, RecordsError
+from induction_bump.records.schema import RecordsError
 from induction_bump.report.contents import RunContents
 
 UNMARKED = ("loss_bump", "icl_further", "positions_further", "components_further")
@@ -116,7 +114,12 @@ def read(path: Path, runs: Sequence[RunDirectory]) -> dict[str, list[Event]]:
 
 def _read_file(path: Path) -> dict[str, list[Event]]:
     located: dict[str, list[Event]] = {}
-    for row in _rows(path, PHASE_CHANGES):
+    try:
+        rows = read_phase_changes(path).to_pylist() if path.is_file() else []
+    except RecordsError as error:
+        warn(error)
+        rows = []
+    for row in rows:
         located.setdefault(row["run_id"], []).append(_event(row))
     return located
 
@@ -177,19 +180,6 @@ def _phase_change(events: Sequence[Event] | None) -> str:
     if change is None or change.ci_low is None or change.ci_high is None:
         return ""
     return f"; {change.verdict} change, midpoint {format_interval(change.ci_low, change.ci_high)}"
-
-
-def read_cells(path: Path) -> list[dict[str, Any]]:
-    """Rows of a study's `cells.parquet`; none where it was not located, or, with a RecordsWarning, it is damaged."""
-    return _rows(path / "cells.parquet", CELLS)
-
-
-def _rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    try:
-        return read_located(path, schema).to_pylist() if path.is_file() else []
-    except RecordsError as error:
-        warn(error)
-        return []
 
 
 def study_headline(located: Sequence[Sequence[Event] | None]) -> Headline:

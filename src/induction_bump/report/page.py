@@ -116,7 +116,8 @@ def _study_page(
             errors.append(error)
     if not runs:
         raise errors[0]
-    by_run = located.read(path, [run.directory for run in runs])
+    records = Records(path, [run.directory for run in runs])
+    by_run = located.read(path, records.directories)
     found = [by_run.get(run.info.run_id) for run in runs]
     pages = {key_of(run): f"{run.directory.name}/{FILE_NAME}" for run in runs}
     links = {key: page for key, page in pages.items() if (target.parent / page).is_file()}
@@ -129,9 +130,9 @@ def _study_page(
         "headline": markup.headline(located.study_headline(found)),
         "state": markup.study_progress(runs, _now()),
         "facts": f'<section class="card table"><h2>Runs and events</h2>{table}</section>'
-        + markup.cells(located.read_cells(path)),
+        + markup.cells(records.cell_rows().to_pylist()),
         "figures": study_figures(runs, found),
-        "further": _linking(path, [run.directory for run in runs]),
+        "further": _linking(records),
         "going": any(run.going for run in runs),
         "data": {
             "id": f"study {name}",
@@ -142,10 +143,10 @@ def _study_page(
     }
 
 
-def _linking(path: Path, directories: list[RunDirectory]) -> list[tuple[str, str]]:
+def _linking(records: Records) -> list[tuple[str, str]]:
     from induction_bump.report.linking import study_sections  # statistics are slow to load, and pages of runs need none
 
-    return study_sections(Records(path, directories))
+    return study_sections(records)
 
 
 def _now() -> datetime:
