@@ -55,6 +55,15 @@ def test_a_process_that_is_killed_is_told_of_in_a_line():
     assert "\n" not in str(caught.value)
 
 
+def test_a_pool_may_say_what_becomes_of_the_rest_where_a_process_is_killed():
+    told = "^a process that computes was lost; the rest is kept$"
+    with (
+        pytest.raises(WorkerLostError, match=told),
+        process_pool(1, "computes", lost="was lost; the rest is kept") as pool,
+    ):
+        pool.submit(kill, 0).result()
+
+
 def test_each_process_is_prepared_first():
     with process_pool(1, "computes", os.putenv, "PREPARED", "yes") as pool:
         assert pool.submit(os.system, 'test "$PREPARED" = yes').result() == 0

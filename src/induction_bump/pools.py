@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 _SCRIPT = ("init_main_from_name", "init_main_from_path")
+_LOST = "was killed (out of memory?): free some memory, or use fewer cores, and try again"
 _starting = threading.Lock()
 
 
@@ -27,20 +28,19 @@ class WorkerLostError(RuntimeError):
 
 @contextmanager
 def process_pool(
-    processes: int, does: str, prepare: Callable[..., object] | None = None, *arguments: Any
+    processes: int, does: str, prepare: Callable[..., object] | None = None, *arguments: Any, lost: str = _LOST
 ) -> Generator[ProcessPoolExecutor, None, None]:
     """A pool of new processes, each of which calls `prepare` first. Leaving it ends what has not begun.
 
     Forking a process that has threads is not safe, so none is forked. What it runs must be importable.
-    Args: does, what they do, as in "a process that … was killed". Raises WorkerLostError where one was lost.
+    Args: does, what they do, as in "a process that … was killed"; lost, how that sentence ends where one was lost.
+    Raises WorkerLostError where one was lost.
     """
     pool = ProcessPoolExecutor(processes, SPAWN, initializer=_begin, initargs=(prepare, arguments))
     try:
         yield pool
     except BrokenProcessPool as error:
-        raise WorkerLostError(
-            f"a process that {does} was killed (out of memory?): free some memory, or use fewer cores, and try again"
-        ) from error
+        raise WorkerLostError(f"a process that {does} {lost}") from error
     finally:
         pool.shutdown(cancel_futures=True)
 

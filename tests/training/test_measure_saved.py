@@ -316,7 +316,11 @@ def lose_the_process(path: Path, task: Any) -> Any:
 def test_finished_rows_are_kept_where_a_process_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = trained_run(tmp_path)
     monkeypatch.setattr(measure_saved, "perform", lose_the_process)
-    with pytest.raises(WorkerLostError, match="was lost, perhaps for want of memory"):
+    told = (
+        "a process that takes measures was lost, perhaps for want of memory; what was finished is kept, and the same "
+        "command takes the rest: try fewer --workers"
+    )
+    with pytest.raises(WorkerLostError, match=f"^{told}$"):
         measure(path, ["smear", "zero_ablation"], workers=2)
     assert set(load(path).ablations.step) == {0, 5}
     monkeypatch.undo()

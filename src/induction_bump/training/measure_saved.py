@@ -30,7 +30,7 @@ from induction_bump.measures.registry import (
     tables_with,
 )
 from induction_bump.measures.statistics import NotFiniteError
-from induction_bump.pools import SPAWN, WorkerLostError, process_pool
+from induction_bump.pools import SPAWN, process_pool
 from induction_bump.records.directory import RunDirectory, Snapshot, find_runs
 from induction_bump.records.lock import RunLock
 from induction_bump.records.saved_weights import doubts, with_weights
@@ -121,7 +121,11 @@ def _pool(devices: Sequence[int | None]) -> AbstractContextManager[Executor]:
     to_take = SPAWN.SimpleQueue()
     for device in devices:
         to_take.put(device)
-    return process_pool(len(devices), "measures", prepare_worker, threads, to_take)
+    lost = (
+        "was lost, perhaps for want of memory; what was finished is kept, and the same command takes the rest: try "
+        "fewer --workers"
+    )
+    return process_pool(len(devices), "takes measures", prepare_worker, threads, to_take, lost=lost)
 
 
 def _performed(
@@ -151,10 +155,7 @@ def _performed(
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     if lost:
-        raise WorkerLostError(
-            "a process that takes measures was lost, perhaps for want of memory; what was finished is kept, and the "
-            "same command takes the rest: try fewer --workers"
-        ) from lost
+        raise lost
 
 
 def _outcome(rows: Callable[[], "_Rows"]) -> "_Rows | NotFiniteError":
