@@ -16,7 +16,7 @@ from tests.analysis.script import run_script
 from tests.records.make import make_run
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "measures" / "README.md"
+PAGE = ROOT / "docs" / "measures" / "definitions.md"
 FAMILIES = {
     "ngrams", "rule", "icl", "token_losses", "copies", "attention", "copying", "corner", "qk_trace", "smear",
     "composition", "ablations", "group", "paths",

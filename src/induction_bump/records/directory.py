@@ -141,9 +141,7 @@ class RunDirectory:
     @property
     def lacks_tables(self) -> bool:
         """Whether the run is finished, and what was gathered then has gone."""
-        return (
-            not (self.path / "tables" / "scalars.parquet").is_file() and self.exists and self.info.status == "finished"
-        )
+        return not any((self.path / "tables").glob("*.parquet")) and self.exists and self.info.status == "finished"
 
     def snapshots(self) -> list[Snapshot]:
         """Committed snapshots in order of steps."""
