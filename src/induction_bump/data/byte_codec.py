@@ -1,6 +1,7 @@
 """An encoding that keeps every byte, as the character of that number, save a byte order mark of UTF-8 at the start."""
 
 import codecs
+from typing import Any
 
 NAME = "induction_bump_bytes"
 _MARK = codecs.BOM_UTF8
@@ -11,7 +12,7 @@ class _Decoder(codecs.BufferedIncrementalDecoder):
 
     _begun = False
 
-    def _buffer_decode(self, input: bytes, errors: str, final: bool) -> tuple[str, int]:
+    def _buffer_decode(self, input: Any, errors: str, final: bool) -> tuple[str, int]:
         data = bytes(input)
         if self._begun:
             return data.decode("latin-1"), len(data)
@@ -32,11 +33,11 @@ class _Decoder(codecs.BufferedIncrementalDecoder):
         self._begun = bool(state[1])
 
 
-def _encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
+def _encode(text: str, errors: str = "strict", /) -> tuple[bytes, int]:
     return text.encode("latin-1", errors), len(text)
 
 
-def _decode(data: bytes, errors: str = "strict") -> tuple[str, int]:
+def _decode(data: Any, errors: str = "strict", /) -> tuple[str, int]:
     return _Decoder(errors).decode(data, final=True), len(data)
 
 

@@ -253,9 +253,9 @@ def _column(rows: Any, field: str, *, from_bytes: bool) -> Iterator[tuple[int, b
     Rows with null are left out. Args: from_bytes, whether the data set was read with `_AS_BYTES`.
     """
     tables = rows.with_format("arrow")
-    columns: list[str] | None = rows.column_names
+    columns: list[str] = rows.column_names or []
     batches: Iterator[Any] = iter(tables.iter(batch_size=_ROWS_AT_ONCE))
-    if columns is None:  # some sources tell them with their first rows only, and are not to be opened twice for it
+    if not columns:  # some sources tell them with their first rows only, and are not to be opened twice for it
         first = list(islice(batches, 1))
         columns = first[0].column_names if first else [field]
         batches = chain(first, batches)

@@ -149,7 +149,7 @@ class Records:
     def _located(self, name: str) -> pd.DataFrame:
         here = list(self._read_located([self.path], name))
         frame = self._of_runs(here or list(self._read_located([run.path for run in self.directories], name)), name)
-        return frame[frame.pop("here")].reset_index(drop=True)
+        return frame.loc[frame["here"]].drop(columns="here").reset_index(drop=True)
 
     def _of_runs(self, tables: list[pa.Table], name: str) -> pd.DataFrame:
         """Rows of runs, and whether each is of one that is `here`; a RecordsWarning says where some are not."""
