@@ -52,7 +52,12 @@ def test_components_are_those_of_the_covariance() -> None:
     np.testing.assert_allclose(np.abs(places), np.abs(projected), atol=1e-10)
 
 
-def test_fewer_snapshots_than_components_leave_the_rest_at_zero() -> None:
-    places, shares = principal_components(np.array([[1.0, 2.0]]))
-    assert (places == 0).all()
-    assert (shares == 0).all()
+def test_fewer_components_than_asked_for_leave_the_rest_at_zero() -> None:
+    places, shares = principal_components(np.array([[1.0, 2.0], [2.0, 4.0]]))
+    np.testing.assert_allclose(places[:, 1], 0, atol=1e-12)
+    np.testing.assert_allclose(shares, [1, 0], atol=1e-12)
+
+
+def test_one_snapshot_has_no_components() -> None:
+    with pytest.raises(MissingError, match="two snapshots"):
+        principal_components(np.array([[1.0, 2.0]]))
