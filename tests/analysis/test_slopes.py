@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
 import slopes
+from measured_run import MissingError
 from token_components import principal_components
 
 
