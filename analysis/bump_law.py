@@ -2,12 +2,13 @@
 
     python analysis/bump_law.py runs/batch_context [--event icl] [--out DIR]
 
-ln t = a + Σ b_k ln x_k over what varies of batch size, context, learning rate and warm-up, fitted to the brackets of
-the snapshots; runs that ended without the bump, or had it from the start, are censored (`linking/law.py`). Beside it
-10^5.7 · √(batch · context), the law of Aoyama et al. 2025 for natural text. Left: time against batch · context, with a
-triangle for a run of which only a bound is known, which points to where its time lies. Right: the exponents with their
-95 % intervals. Writes bump_law.png, .svg, bump_law.csv (a row an exponent) and bump_law_runs.csv (a row a run) to DIR,
-by default to `analysis/` in the study, which must have been located (`bump locate STUDY`).
+ln t = a + Σ b_k ln x_k over what varies of batch size, context, learning rate and warm-up, fitted to brackets of events
+or to placed changes with their errors; runs that ended without the bump, or had it from the start, are censored
+(`linking/law.py`). Beside it 10^5.7 · √(batch · context), the law of Aoyama et al. 2025 for natural text. Left: time
+against batch · context, with a triangle for a run of which only a bound is known, which points to where its time lies.
+Right: the exponents with their 95 % intervals. Writes bump_law.png, .svg, bump_law.csv (a row an exponent) and
+bump_law_runs.csv (a row a run) to DIR, by default to `analysis/` in the study, which must have been located
+(`bump locate STUDY`).
 """
 
 from collections.abc import Sequence
@@ -129,7 +130,8 @@ def summary(law: PowerLaw) -> str:
     parts = [f"{name}^{s.value:.2f} [{s.low:.2f}, {s.high:.2f}]" for name, s in law.exponents.items()]
     censored = ((law.censored, "right-censored"), (law.before, "left-censored"))
     runs = ", ".join([f"{law.n} runs", *(f"{count} {what}" for count, what in censored if count)])
-    lines = [f"tokens to the bump ∝ {' · '.join(parts)}; spread {law.sigma:.1%}, {runs}"]
+    spread = f"{law.sigma:.1%}" if law.sigma else f"at most {law.sigma_interval[1]:.1%}"
+    lines = [f"tokens to the bump ∝ {' · '.join(parts)}; spread {spread}, {runs}"]
     if {"batch", "context"} <= law.exponents.keys():
         gap = law.difference("batch", "context")
         lines.append(f"exponent of batch minus that of context: {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]")

@@ -42,7 +42,7 @@ def in_order(rows: pd.DataFrame) -> list[str]:
 
 def upper_bounds(rows: pd.DataFrame) -> pd.Series:
     """By when each run had the bump, where a logarithmic axis can show it: 0 is put at the first moment that is told of
-    any run, as the law reads it (`Brackets.of_tokens`).
+    any run, as the law reads it (`Sightings.of_tokens`).
     """
     ends = rows[["low", "high"]].to_numpy(np.float64)
     return rows["high"].clip(lower=ends[np.isfinite(ends) & (ends > 0)].min(initial=np.inf))

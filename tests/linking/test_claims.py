@@ -11,7 +11,8 @@ from induction_bump.linking.claims import CLAIMS, judge, markdown, reservation, 
 from induction_bump.linking.claims.claim import LEVEL, PAPERS, share_of_runs, within
 from induction_bump.linking.claims.timing import power_law
 from induction_bump.linking.claims.wording import ends, number
-from induction_bump.locate.lognormal import Brackets, LogNormal
+from induction_bump.locate.lognormal import LogNormal
+from induction_bump.locate.sighting import Sightings
 from tests.linking.studies import made_study, paired
 
 ONE = {"model.sublayers": "s"}
@@ -390,7 +391,7 @@ def test_the_spread_over_seeds_is_found_behind_wide_brackets():
 def test_the_interval_of_the_spread_over_seeds_knows_how_wide_brackets_are():
     place = np.floor(np.random.default_rng(5).standard_normal(8))
     brackets = [(int(1e6 * np.exp(0.1 * each)), int(1e6 * np.exp(0.1 * each + 0.1))) for each in place]
-    low, high = LogNormal(Brackets.of_tokens(*zip(*brackets, strict=True))).sigma_interval
+    low, high = LogNormal(Sightings.of_tokens(*zip(*brackets, strict=True))).sigma_interval
     shown = found("spread_over_seeds", cells_with({"a": brackets}, a=TWO))
     assert f" [{100 * low:.1f} %, {100 * high:.1f} %] and " in shown
 

@@ -15,7 +15,7 @@ def bracketed(t: np.ndarray, grid: float, end: float = np.inf) -> pd.DataFrame:
     low, high = np.floor(t / grid) * grid, np.floor(t / grid) * grid + grid
     times = pd.DataFrame({"low": low, "high": high, "estimate": (low + high) / 2})
     times.loc[high > end, ["low", "high", "estimate"]] = [end, np.inf, np.nan]
-    return times
+    return times.assign(state=np.where(high > end, "after", "located"), source="event", end=end)
 
 
 def drawn(rng: np.random.Generator, spread: float = 0.05) -> np.ndarray:
@@ -38,6 +38,29 @@ def test_narrow_brackets_give_least_squares():
     assert law.predict({"batch": 16, "context": 256}) == pytest.approx(
         np.exp(ols.predict([[1, np.log(16), np.log(256)]]))[0], rel=1e-3
     )
+
+
+def test_errors_of_placed_changes_are_no_spread_about_the_law():
+    """Equal ones leave exponents and their intervals as least squares have them, and are taken out of the spread."""
+    t, error = drawn(np.random.default_rng(0), 0.1), 0.05
+    reach = np.exp(1.6449 * error)
+    times = bracketed(t, 10.0).assign(low=t / reach, high=t * reach, source="change", end=1e9)
+    law = fit_power_law(times, {"batch": BATCH, "context": CONTEXT})
+    ols = sm.OLS(np.log(t), sm.add_constant(np.column_stack([np.log(BATCH), np.log(CONTEXT)]))).fit()
+    slopes = [law.intercept, law.exponents["batch"], law.exponents["context"]]
+    np.testing.assert_allclose([slope.value for slope in slopes], ols.params, atol=1e-4)
+    np.testing.assert_allclose([slope.stderr for slope in slopes], ols.bse, rtol=0.01)
+    assert law.sigma == pytest.approx(np.sqrt(ols.scale - error**2), rel=0.01)
+    assert (law.before, law.censored) == (0, 0)
+
+
+def test_placed_changes_whose_errors_explain_all_scatter_have_a_law_without_a_spread():
+    t = drawn(np.random.default_rng(0), 0.02)
+    times = bracketed(t, 10.0).assign(low=t / 1.1, high=t * 1.1, source="change", end=1e9)
+    law = fit_power_law(times, {"batch": BATCH, "context": CONTEXT})
+    assert law.sigma == 0
+    assert law.sigma_interval[0] == 0
+    assert law.exponents["batch"].low < 0.5 < law.exponents["batch"].high
 
 
 def test_the_intervals_cover_the_exponents_with_wide_brackets_and_censoring():
@@ -97,7 +120,7 @@ def test_a_setting_without_logarithm_is_named():
 
 
 def test_brackets_too_wide_to_tell_the_spread_are_refused():
-    times = pd.DataFrame({"low": [3.0e6] * 3 + [3.2e6] * 5, "high": [3.2e6] * 3 + [3.4e6] * 5})
+    times = bracketed(np.array([3.1e6] * 3 + [3.3e6] * 5), 2e5)
     with pytest.raises(NoFitError, match="too far apart"):
         fit_power_law(times, {})
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from induction_bump.linking.lags import lags
-from induction_bump.linking.times import event_times
+from induction_bump.linking.times import event_times, sightings
 from tests.linking.studies import made_study, row_of
 
 
@@ -41,6 +41,19 @@ def test_changes_are_read_only_where_every_run_with_the_event_has_one():
     one_lacks = study(both, {"icl": (4e5, 5e5), "icl_change": "undetermined"})
     assert set(event_times(one_lacks)["source"]) == {"event"}
     assert event_times(one_lacks, source="change")["state"].tolist() == ["located", "undefined"]
+
+
+def test_placed_changes_are_estimates_and_events_are_brackets():
+    both = {"icl": (4e5, 5e5), "icl_change": (3e5, 7e5)}
+    records = study(both, both, {"icl": None, "icl_change": "none"})
+    end = np.log(records.runs["total_tokens"].iloc[0])
+    changes, events = (sightings(event_times(records, source=source)) for source in ("change", "event"))
+    low, high = np.log([3e5 * 1.01, 7e5 * 0.99])
+    assert changes.placed.tolist() == [True, True, False]
+    assert (changes.estimate[0], changes.stderr[0]) == pytest.approx(((low + high) / 2, (high - low) / 2 / 1.645), 1e-3)
+    np.testing.assert_allclose([changes.low, changes.high], [[-np.inf, -np.inf, end], [end, end, np.inf]])
+    assert not events.placed.any()
+    np.testing.assert_allclose([events.low[0], events.high[0]], np.log([4e5, 5e5]))
 
 
 def test_lags_are_what_brackets_leave_open():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import calibration, components
+from benchmarks import calibration, cells, components
 from benchmarks.calibration import OURS, QUANTITIES, change_table, locate_one, null_table
 from benchmarks.calibration_settings import FRESH
 from benchmarks.simulated_curves import autoregressive, times, truth
@@ -64,6 +64,31 @@ def test_a_common_change_of_tokens_is_found_and_a_random_walk_is_not():
     assert (name, draws) == ("together", 4)
     assert changes
     assert components.found(("random walk", 0, 3)) == ("random walk", 0, 3)
+
+
+@pytest.mark.parametrize("known", ["placed", "between"])
+def test_runs_of_a_simulated_cell_say_what_is_true_of_them(known: str):
+    """A quarter too short; their intervals hold the time in nine cases of ten, or always."""
+    setting, random = cells.Setting(known, 1.0, 0.25, 4000), np.random.default_rng(0)
+    seen, again = cells.draw(setting, random), np.random.default_rng(0)
+    times = np.exp(cells.MEDIAN + cells.SPREAD * again.standard_normal(setting.runs))
+    found = np.array([one.found for one in seen])
+    assert found.mean() == pytest.approx(0.75, abs=0.02)
+    assert all(one.low < time for one, time in zip(seen, times, strict=True))
+    held = [(one.placed or (one.low, one.high)) for one in seen]
+    inside = np.array([low < time <= high for (low, high), time in zip(held, times, strict=True)])
+    assert inside[found].mean() == pytest.approx(0.9 if known == "placed" else 1.0, abs=0.015)
+
+
+def test_cells_of_a_setting_are_counted_together():
+    place = cells.SETTINGS.index(cells.Setting("placed", 1, 0, 6))
+    parts = [cells.fitted((place, 0, 4)), cells.fitted((place, 4, 10))]
+    (line,) = cells.cell_table(parts).to_dict("records")
+    assert (line["known"], line["size"], line["runs"]) == ("placed", 1, 6)
+    assert line["cells"] == line["medians"] == line["spreads"] == 10
+    assert line["medians_held"] >= 6
+    assert line["spreads_held"] >= 6
+    assert line["spreads_above_0"] < 10
 
 
 def test_jitter_forgets_over_the_distance_of_snapshots():

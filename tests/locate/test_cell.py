@@ -1,20 +1,25 @@
 """The spread over seeds of the time of a change."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from induction_bump.linking.law import fit_power_law
-from induction_bump.locate.cell import Sighting, fit_cell
+from induction_bump.locate.cell import fit_cell
+from induction_bump.locate.change import Change
 from induction_bump.locate.events import Event
 from induction_bump.locate.formats import format_tokens
+from induction_bump.locate.located import LocatedRun
 from induction_bump.locate.moments import Moment
 from induction_bump.locate.outcome import LocatedChange
+from induction_bump.locate.placing import Place, Range
 from induction_bump.locate.run import find
+from induction_bump.locate.sighting import Sighting
 from induction_bump.locate.text import cell_block
 from tests.records.make import make_run
 
@@ -109,7 +114,8 @@ def test_a_cell_and_a_law_without_settings_tell_one_spread():
     times = sightings(np.exp(random.normal(0, 0.1, 8)) * 3e6, step=2e5)
     seen = [s if s.high < 3.4e6 else Sighting(3.4e6) for s in times]
     cell = fit_cell("all runs", "icl", seen)
-    law = fit_power_law(pd.DataFrame([(s.low, s.high) for s in seen], columns=["low", "high"]), {})
+    rows = pd.DataFrame({"low": [s.low for s in seen], "high": [s.high for s in seen]})
+    law = fit_power_law(rows.assign(state="located", source="event", end=3.4e6), {})
     assert cell.n > cell.found
     assert cell.median == pytest.approx(law.predict({}))
     assert cell.cv == pytest.approx(math.sqrt(math.expm1(law.sigma**2)))
@@ -180,3 +186,64 @@ def test_runs_that_leave_a_change_open_stay_in_their_cell(tmp_path: Path):
     )
     (cell,) = (c for c in replace(located, runs=runs).cells if c.event == "icl_change")
     assert (cell.n, cell.found, cell.without, cell.undetermined) == (3, 0, 1, 2)
+
+
+def change_at(ln_low: float, ln_high: float, event: str = "icl_change") -> LocatedChange:
+    """A change whose midpoint is placed with a 90 % interval, in ln tokens; nothing else is known of it."""
+    low, high = math.exp(ln_low), math.exp(ln_high)
+    unknown: dict[str, Any] = dict.fromkeys((field.name for field in fields(Place)), None)
+    place = Place(**unknown | {"midpoint": Range(math.sqrt(low * high), low, high)})
+    return LocatedChange(event, "", "abrupt", "", Change(0.005, "line", 0.0, 60, place))
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> LocatedRun:
+    """Without changes, of 10 million tokens."""
+    run = find(make_run(tmp_path_factory.mktemp("runs"), snapshots=4)).runs[0]
+    return replace(run, tokens=10_000_000)
+
+
+def test_a_placed_change_is_an_estimate_within_its_training(long_run: LocatedRun):
+    run = replace(long_run, changes=(change_at(14.0, 14.2),))
+    assert run.sighting("icl_change") == Sighting(0, 10_000_000, placed=(math.exp(14.0), math.exp(14.2)))
+
+
+def test_intervals_over_seeds_know_of_the_errors_of_placed_times(long_run: LocatedRun):
+    """Errors as large as the spread over seeds: taken for none, they held it in 7 cells of 10."""
+    random, held = np.random.default_rng(5), []
+    for _ in range(60):
+        logs = 14 + 0.1 * random.standard_normal((2, 12)).sum(0)
+        changes = [change_at(y - 0.1645, y + 0.1645) for y in logs]
+        seen = [replace(long_run, changes=(change,)).sighting("icl_change") for change in changes]
+        cell = fit_cell("all runs", "icl_change", [s for s in seen if s])
+        assert None not in (cell.low, cell.high, cell.cv_low, cell.cv_high)
+        held.append((cell.low <= math.exp(14) <= cell.high, cell.cv_low <= 0.1 <= cell.cv_high))
+    median, spread = np.mean(held, axis=0)
+    assert median >= 0.85
+    assert spread >= 0.85
+
+
+def test_errors_that_explain_the_scatter_only_bound_the_spread():
+    logs = 14 + 0.1 * np.array([-1.2, -0.4, 0.1, 0.5, 1.0])
+    seen = [Sighting(0, 1e7, (math.exp(y - 0.2), math.exp(y + 0.2))) for y in logs]
+    cell = fit_cell("all runs", "icl_change", seen)
+    assert (cell.cv, cell.cv_low) == (None, 0)
+    assert cell.median == pytest.approx(math.exp(logs.mean()), rel=1e-3)
+    assert cell.cv_high is not None
+    assert f"≤ {100 * cell.cv_high:.0f} %" in cell_block([cell])
+    assert "log-normal over 5 seeds, 5 placed" in cell.rule
+
+
+def test_whatever_change_is_placed_has_its_time_over_seeds(tmp_path: Path):
+    for seed in range(3):
+        make_run(tmp_path, snapshots=4, seed=seed)
+    located = find(tmp_path / "study")
+    others = (LocatedChange("loss_bump", "loss", "not_found", ""), change_at(15.0, 15.1, "icl_further"))
+    runs = tuple(
+        replace(run, tokens=10_000_000, changes=(change_at(y, y + 0.1, "some_change"), *others))
+        for run, y in zip(located.runs, (14.0, 14.1, 14.3), strict=True)
+    )
+    told = {cell.event: cell for cell in replace(located, runs=runs).cells}
+    assert told["some_change"].found == 3
+    assert told["some_change"].median == pytest.approx(math.exp(14.05 + 0.4 / 3), rel=1e-3)
+    assert not told.keys() & {"loss_bump", "icl_further"}

@@ -8,10 +8,11 @@ from scipy import optimize
 
 from induction_bump.linking.law import NoFitError, fit_power_law
 from induction_bump.locate import changes, further, lognormal
-from induction_bump.locate.cell import Sighting, fit_cell
+from induction_bump.locate.cell import fit_cell
 from induction_bump.locate.curve import Curve, noise_of_stderrs
 from induction_bump.locate.loss_bump import find_loss_bump
 from induction_bump.locate.run import Located, find
+from induction_bump.locate.sighting import Sighting
 from tests.linking.test_law import BATCH, bracketed, drawn
 from tests.records.make import make_run
 

@@ -1,4 +1,4 @@
-"""How the time of the bump grows with what a sweep varies: a power law fitted to times that snapshots only bracket.
+"""How the time of the bump grows with what a sweep varies: a power law fitted to brackets or to times with an error.
 
 ln t = a + Σ_k b_k ln x_k + σ ε, ε standard normal: the exponents b_k are slopes of ln(tokens). It is the log-normal of
 `locate/lognormal.py`, of which the time over the seeds of a cell is the case without x.
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from induction_bump.locate.lognormal import Brackets, LogNormal
+from induction_bump.linking.times import sightings
+from induction_bump.locate.lognormal import LogNormal
 
 Array = npt.NDArray[np.float64]
 
@@ -40,14 +41,15 @@ class PowerLaw:
     exponents: Mapping[str, Slope]
     """By the name of x_k."""
     sigma: float
-    """Spread of ln t about the law, over seeds and whatever the law leaves out."""
+    """Spread of ln t about the law, over seeds and whatever the law leaves out; 0 where the errors of placed times
+    explain all of it."""
     n: int
     censored: int
     """Runs that ended without the bump."""
     before: int
     """Runs whose time is bounded from above alone: they had it by the first snapshot, or the first after step 0."""
     covariance: Array
-    """Of (a, b_1, …), scaled as the intervals are."""
+    """Of (a, b_1, …)."""
     fit: LogNormal
     """On logarithms of x less their means."""
 
@@ -74,13 +76,13 @@ class PowerLaw:
 def fit_power_law(times: pd.DataFrame, x: Mapping[str, Array]) -> PowerLaw:
     """Fit the law to runs.
 
-    times: one row a run with `low` and `high` in tokens. low = 0: it had the bump at its first snapshot, at `high`; a
-    `high` of 0 (before training) is read as before all that is told of the other runs. high = ∞: it ended without.
+    times: one row a run, as `times.event_times` gives them, without those whose state is `undefined`. low = 0: it had
+    the bump at its first snapshot, at `high`; a `high` of 0 (before training) is read as before all that is told of the
+    other runs. high = ∞: it ended without.
     x: name → one positive value a run; none for a log-normal alone.
 
-    Intervals are 95 %, from the information matrix with its variances scaled by m/(m − k), since maximum likelihood
-    underestimates σ in small samples, and Student's t with m − k degrees of freedom; m counts the runs that are bounded
-    on both sides, k the exponents and a.
+    Intervals are 95 %, from the curvature of the restricted likelihood and Student's t with m − k degrees of freedom; m
+    counts the runs that are bounded on both sides, k the exponents and a.
 
     Raises NoFitError for a value that has no logarithm, fewer bounded runs than unknowns, x of which one does not vary
     or follows from others, brackets too wide to tell σ, or a fit that comes to no result.
@@ -90,20 +92,17 @@ def fit_power_law(times: pd.DataFrame, x: Mapping[str, Array]) -> PowerLaw:
     centre = logs.mean(0)
     design = np.column_stack([np.ones(len(logs)), logs - centre])
     k = design.shape[1]
-    brackets = Brackets.of_tokens(times["low"], times["high"])
-    closed = brackets.closed
+    told = sightings(times)
+    closed = told.closed
     if closed.sum() < k + 1:
-        raise NoFitError(
-            f"{int(closed.sum())} runs with a bump between two snapshots do not determine {k + 1} unknowns"
-        )
+        raise NoFitError(f"{int(closed.sum())} runs with a bump within training do not determine {k + 1} unknowns")
     if np.linalg.matrix_rank(design) < k or np.linalg.matrix_rank(design[closed]) < k:
         raise NoFitError(f"{', '.join(names)}: one does not vary, or follows from the others")
     with _no_result():
-        fit = LogNormal(brackets, design)
-        sigma = fit.sigma
-        if sigma is None:
+        fit = LogNormal(told, design)
+        if not fit.sigma and not told.placed[closed].all():
             raise NoFitError("the snapshots are too far apart to tell the spread about the law")
-        covariance = np.linalg.inv(fit.information)[:k, :k] * fit.correction**2
+        covariance = fit.covariance
     # back from centred logarithms: a = a' − Σ b_k · mean(ln x_k)
     back = np.eye(k)
     back[0, 1:] = -centre
@@ -111,9 +110,9 @@ def fit_power_law(times: pd.DataFrame, x: Mapping[str, Array]) -> PowerLaw:
     stderrs = np.sqrt(np.diag(covariance))
     slopes = [_slope(float(v), float(s), fit.freedom) for v, s in zip(values, stderrs, strict=True)]
     exponents = dict(zip(names, slopes[1:], strict=True))
-    late, early = np.isinf(brackets.high), np.isinf(brackets.low)
+    late, early = np.isinf(told.high), np.isinf(told.low) & ~told.placed
     censored, before = int(late.sum()), int((early & ~late).sum())
-    return PowerLaw(slopes[0], exponents, sigma, len(times), censored, before, covariance, fit)
+    return PowerLaw(slopes[0], exponents, fit.sigma, len(times), censored, before, covariance, fit)
 
 
 @contextmanager

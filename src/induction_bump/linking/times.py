@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from induction_bump.locate.sighting import Sightings
 from induction_bump.records.load import Records
 
 CHANGES = {"icl": "icl_change", "prefix_matching": "prefix_matching_change", "copy_advantage": "copy_advantage_change"}
@@ -22,16 +23,16 @@ State = Literal["located", "before", "after", "undefined"]
 
 | state | meaning | low | high | estimate |
 |---|---|---|---|---|
-| `located` | in (low, high] | ≥ 0 | > low | within |
+| `located` | an event is in (low, high]; of a change these are the ends of its 90 % interval | ≥ 0 | > low | within |
 | `before` | it had happened at the first snapshot | 0 | 0 | – |
 | `after` | censored: not up to low, the last that is known of the run | last | ∞ | – |
 | `undefined` | this run cannot have it, or was not asked | – | – | – |
 """
-COLUMNS = ["run_id", "event", "source", "state", "low", "high", "estimate"]
+COLUMNS = ["run_id", "event", "source", "state", "low", "high", "estimate", "end"]
 
 
 def event_times(records: Records, event: str = "icl", source: Source | None = None) -> pd.DataFrame:
-    """One row a run: run_id, event, source, state, low, high, estimate (tokens).
+    """One row a run: run_id, event, source, state, low, high, estimate, end of the training (tokens).
 
     source: which statement is read. By default the phase change, where it was located in every run in which the event
     was; otherwise the event, for all runs. Where a run has no located change, its event says whether the time is
@@ -45,14 +46,25 @@ def event_times(records: Records, event: str = "icl", source: Source | None = No
         source = "change" if crossed and crossed <= changes.keys() else "event"
     rows = []
     for run in records.runs.to_dict("records"):
-        run_id = str(run["run_id"])
+        run_id, end = str(run["run_id"]), float(run["total_tokens"])
         change = changes.get(run_id) if source == "change" else None
         if change is not None:
             known = _located(change["ci_low"], change["ci_high"], change["tokens_estimate"])
         else:
-            known = _of_event(events.get(run_id), float(run["total_tokens"]), source)
-        rows.append({"run_id": run_id, "event": event, "source": source, **known})
+            known = _of_event(events.get(run_id), end, source)
+        rows.append({"run_id": run_id, "event": event, "source": source, **known, "end": end})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def sightings(times: pd.DataFrame) -> Sightings:
+    """Rows of `event_times` whose state is not `undefined` as a likelihood reads them.
+
+    A change is placed, with the error that its interval tells of, and certainly within its training.
+    """
+    low, high, end = (times[name].to_numpy(np.float64) for name in ("low", "high", "end"))
+    placed = (times["state"] == "located").to_numpy() & (times["source"] == "change").to_numpy()
+    interval = (np.where(placed, low, np.nan), np.where(placed, high, np.nan))
+    return Sightings.of_tokens(np.where(placed, 0, low), np.where(placed, end, high), interval)
 
 
 def by_run(rows: pd.DataFrame) -> dict[str, dict[Any, Any]]:

@@ -1,9 +1,10 @@
 """When the runs of one cell change: the spread over seeds (docs/locating.md#the-test-the-intervals-the-verdict).
 
-A cell are runs that were trained alike but for their seeds (`records.cells`). Each run says between which
-two snapshots its change lies, or that there was none up to its last one; or its records leave that open, which says
-nothing of the time, but is counted. A log-normal time of the change is fitted to that (`lognormal.py`). The interval of
-the median is never mixed with the intervals of single runs, which know nothing of other seeds.
+A cell are runs that were trained alike but for their seeds (`records.cells`). Each run says where its change is placed
+and with which error, or between which two snapshots an event lies, or that there was none up to its last one; or its
+records leave that open, which says nothing of the time, but is counted. A log-normal time of the change is fitted to
+that (`lognormal.py`). The interval of the median is never mixed with the intervals of single runs, which know nothing
+of other seeds.
 """
 
 import math
@@ -12,35 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from induction_bump.locate.lognormal import Brackets, LogNormal
+from induction_bump.locate.lognormal import LogNormal
+from induction_bump.locate.sighting import Sighting, Sightings
 
 LEAST_FOUND = 3
-"""Runs with the change between two snapshots below which no spread is told."""
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """What one run says about the time of its change, in tokens."""
-
-    low: float = 0.0
-    """After which it was; 0 where nothing is known."""
-    high: float = math.inf
-    """By which it was; infinite where the run is not known to have it, 0 where it had it before training."""
-
-    @property
-    def found(self) -> bool:
-        """Whether the run had it."""
-        return math.isfinite(self.high)
-
-    @property
-    def undetermined(self) -> bool:
-        """Whether the run leaves open if and when it had it."""
-        return not self.found and not self.low
-
-    @property
-    def bracketed(self) -> bool:
-        """Whether it lies between two moments of training."""
-        return self.found and self.low > 0
+"""Runs with the change within training below which no spread is told."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +37,7 @@ class Cell:
     high: float | None = None
     """90 % interval of the median; 0 and infinite on a side that is open."""
     cv: float | None = None
-    """Coefficient of variation over seeds; None where the snapshots are too far apart to tell it from 0."""
+    """Coefficient of variation over seeds; None where brackets or errors are too wide to tell it from 0."""
     cv_low: float | None = None
     cv_high: float | None = None
     """Its 90 % interval; from 0 where it is only known to be at most `cv_high`."""
@@ -81,16 +58,16 @@ def fit_cell(cell: str, event: str, sightings: Sequence[Sighting]) -> Cell:
     """
     n, found, open_runs = len(sightings), sum(s.found for s in sightings), sum(s.undetermined for s in sightings)
     counted = Cell(cell, event, n, found, open_runs)
-    bracketed = sum(s.bracketed for s in sightings)
-    if bracketed < LEAST_FOUND:
-        between = f", {bracketed} between two snapshots" if bracketed < found else ""
-        return replace(counted, rule=f"{found} of {n} runs have it{between}; {LEAST_FOUND} are the least for a spread")
-    rule = _rule(counted, bracketed)
-    above, below = 2 * found >= n, 2 * sum(s.low > 0 for s in sightings) >= n
+    closed = [s for s in sightings if s.closed]
+    if len(closed) < LEAST_FOUND:
+        within = f", {_within(closed)}" if closed and len(closed) < found else ""
+        return replace(counted, rule=f"{found} of {n} runs have it{within}; {LEAST_FOUND} are the least for a spread")
+    rule = _rule(counted, closed)
+    above, below = 2 * found >= n, 2 * (len(closed) + counted.without) >= n
     if not above and not below:
         return replace(counted, rule=f"{rule}: too few to bound the median")
     try:
-        fit = LogNormal(Brackets.of_tokens([s.low for s in sightings], [s.high for s in sightings]))
+        fit = LogNormal(Sightings.of_runs(sightings))
         return _fitted(replace(counted, rule=rule), fit, above=above, below=below)
     except np.linalg.LinAlgError as error:
         return replace(counted, rule=f"{rule}: the fit came to no result ({error})")
@@ -105,18 +82,25 @@ def _fitted(counted: Cell, fit: LogNormal, *, above: bool, below: bool) -> Cell:
         open_below = f"{counted.rule}: with more than half so early, it is open below"
         return replace(counted, low=0.0, high=high, rule=open_below)
     cv_low, cv_high = (_variation(sigma) for sigma in fit.sigma_interval)
-    cv = None if fit.sigma is None else _variation(fit.sigma)
+    cv = _variation(fit.sigma) if cv_low else None
     return replace(counted, median=math.exp(fit.mean), low=low, high=high, cv=cv, cv_low=cv_low, cv_high=cv_high)
 
 
-def _rule(cell: Cell, bracketed: int) -> str:
+def _rule(cell: Cell, closed: Sequence[Sighting]) -> str:
     others = {
-        "before the first": cell.found - bracketed,
+        "before the first": cell.found - len(closed),
         "right-censored at their ends": cell.without,
         "undetermined": cell.undetermined,
     }
     told = "".join(f", {count} {what}" for what, count in others.items() if count)
-    return f"log-normal over {cell.n} seeds, {bracketed} with the change between two snapshots{told}"
+    return f"log-normal over {cell.n} seeds, {_within(closed)}{told}"
+
+
+def _within(closed: Sequence[Sighting]) -> str:
+    """How many runs have it within training, by how well that is known."""
+    placed = sum(s.placed is not None for s in closed)
+    counts = {"placed": placed, "with the change between two snapshots": len(closed) - placed}
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def _variation(sigma: float) -> float:

@@ -9,9 +9,11 @@ import pandas as pd
 import pyarrow as pa
 
 from induction_bump.locate import tables, text
-from induction_bump.locate.cell import Cell, Sighting, fit_cell
-from induction_bump.locate.changes import CHANGES, LocatedChange
+from induction_bump.locate.cell import Cell, fit_cell
+from induction_bump.locate.changes import LOSS_BUMP, LocatedChange
 from induction_bump.locate.events import EVENTS, Event
+from induction_bump.locate.further import FURTHER
+from induction_bump.locate.sighting import Sighting
 from induction_bump.model.options import ModelOptions
 from induction_bump.records.cells import cells
 from induction_bump.records.directory import RunDirectory
@@ -55,8 +57,8 @@ class LocatedRun:
     def sighting(self, name: str) -> Sighting | None:
         """What the run says about the time of an event or change; None where it does not have what it is asked about.
 
-        Of a change it is the interval of the midpoint. A run without it says that it was not until its last snapshot;
-        one whose records leave it open says nothing of the time.
+        A change is placed at its midpoint, and certainly within the training. A run without it says that it was not
+        until its last snapshot; one whose records leave it open says nothing of the time.
         """
         change = self.change(name)
         if change is not None:
@@ -69,7 +71,7 @@ class LocatedRun:
             return None
         place = change.change and change.change.place
         if change.found and place:
-            return Sighting(place.midpoint.low, place.midpoint.high)
+            return Sighting(high=self.tokens, placed=(place.midpoint.low, place.midpoint.high))
         return Sighting(self.tokens if change.verdict == "none" else 0)
 
     def _sighting_of_event(self, event: Event) -> Sighting | None:
@@ -115,9 +117,12 @@ class Located:
         if not self.runs:
             return
         by_id = {run.run_id: run for run in self.runs}
+        # the loss bump has no place, and further changes are told only of runs that have them
+        changes = dict.fromkeys(change.event for run in self.runs for change in run.changes)
+        placeable = [event for event in changes if event not in (LOSS_BUMP, *FURTHER)]
         grouped = cells(Records(self.path, [run.run for run in self.runs]).runs)
         for name in grouped.names:
-            for event in (*EVENTS, *CHANGES):
+            for event in (*EVENTS, *placeable):
                 sightings = [by_id[run_id].sighting(event) for run_id in grouped.runs(name)]
                 if len(sightings) > 1 and any(s is not None for s in sightings):
                     # a run that is too short for a change, in a cell that can have it, leaves it open too

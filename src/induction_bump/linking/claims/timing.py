@@ -122,7 +122,8 @@ def repetition_decides(study: Evidence) -> Finding | None:
 @claim("Ho26", "over seeds, the time of the bump has a coefficient of variation of 5.6 % and max / min of 1.31")
 def spread_over_seeds(study: Evidence) -> Finding | None:
     """Shown for one cell (the plainest, or the one with the most bumps), as the spread of ln(tokens) of a log-normal
-    fitted to the brackets, with its 90 % interval by profile likelihood; another language's figure does not compare.
+    fitted to brackets, or to placed times with their errors, with its 90 % interval by profile likelihood; max / min is
+    that of the estimates, errors included. Another language's figure does not compare.
     """
     located = set(study.located())
     counts = {name: sum(r in located for r in study.cells.runs(name)) for name in study.cells.names}
@@ -138,7 +139,8 @@ def spread_over_seeds(study: Evidence) -> Finding | None:
         return None
     tokens = times["estimate"].dropna()
     extremes = f"{tokens.max() / tokens.min():.2f}{_of_those(len(tokens), law.n)}"
-    spread = f"{number(law.sigma, '.1%')} [{number(low, '.1%')}, {number(high, '.1%')}]"
+    ends_at = number(high, ".1%")
+    spread = f"{number(law.sigma, '.1%')} [{number(low, '.1%')}, {ends_at}]" if low else f"at most {ends_at}"
     found = f"{spread} and {extremes} over {law.n} seeds of {name}"
     return not_comparable(found, law.n, _LANGUAGE)
 
