@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.calibration import OURS, QUANTITIES
+from benchmarks.cells import COUNTS
 from benchmarks.markdown import table
 
 _POOLED = {"change": "pooled", "fresh": "pooled, fresh"}
@@ -18,6 +19,8 @@ _KINDS_OF_LOSSES = {
     "one by one": "each token learned within a fifth of an e-fold, at a time of its own",
     "together": "a tenth of the tokens of such a random walk lose 2 nats together",
 }
+_KNOWN = {"placed": "placed, error {:g}", "between": "between snapshots {:g} apart"}
+_OVER_SEEDS = ("medians", "spreads")
 
 Cells = Sequence[tuple[str, Sequence[str]]]
 """Cells of studies; no run is in two of them."""
@@ -52,14 +55,15 @@ REAL: dict[str, Cells] = {
 
 def tables(docs: Path) -> dict[str, str]:
     """The tables of the page by name, from the files below `docs`."""
-    changes, nulls, components = (
-        pd.read_csv(docs / "locating" / f"{name}.csv") for name in ("changes", "nulls", "components")
+    changes, nulls, components, cells = (
+        pd.read_csv(docs / "locating" / f"{name}.csv") for name in ("changes", "nulls", "components", "cells")
     )
     return {
         "coverage": coverage(changes),
         "methods": methods(changes, nulls),
         "false alarms": false_alarms(nulls),
         "components": components_found(components),
+        "cells": over_seeds(cells),
         "real trainings": real_trainings(docs / "results" / "studies"),
     }
 
@@ -122,6 +126,23 @@ def components_found(components: pd.DataFrame) -> str:
         high = f"{100 * line['high']:.{0 if line['found'] else 1}f}"
         rows.append([_KINDS_OF_LOSSES[line["kind"]], line["searches"], found, f"{low}–{high} %"])
     return table(["token losses", "searches", "a change is found", "bounds"], rows)
+
+
+def over_seeds(cells: pd.DataFrame) -> str:
+    """A row a kind of knowledge, a column a share of runs that are too short, all sizes of cells together."""
+    shares = sorted(cells["censored"].unique())
+    rows, least = [], []
+    for (known, size), found in cells.groupby(["known", "size"], sort=False):
+        told = found.groupby("censored")[list(COUNTS)].sum()
+        held = [[told.at[share, f"{name}_held"] / told.at[share, name] for name in _OVER_SEEDS] for share in shares]
+        open_below = 1 - found["spreads_above_0"].sum() / found["spreads"].sum()
+        rows.append([_KNOWN[known].format(size), *(", ".join(_per_cent(each)) for each in held)])
+        rows[-1] += _per_cent([open_below])
+        least.append(np.min(held, axis=0))
+    over_all = [cells[f"{name}_held"].sum() / cells[name].sum() for name in _OVER_SEEDS]
+    heads = ["each run is", *(f"{100 * share:.0f} % too short" for share in shares), "`cv_low` is 0"]
+    told = [" and ".join(_per_cent(shares)) for shares in (over_all, np.min(least, axis=0))]
+    return f"{table(heads, rows)}\n\nOver all, {told[0]} %; the least entries, {told[1]} %."
 
 
 def real_trainings(studies: Path) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import locating_tables
 from benchmarks.calibration import OURS, QUANTITIES
-from benchmarks.locating_tables import coverage, false_alarms, methods, real_trainings
+from benchmarks.locating_tables import coverage, false_alarms, methods, over_seeds, real_trainings
 from benchmarks.page_tables import DOCS, PAGES, filled
 from benchmarks.result_tables import shares_of_copies, verdicts
 
@@ -71,6 +71,17 @@ def test_false_alarms_are_those_of_locating_alone():
     line |= {"p_below_0.01": 0.05, "undetermined": 0.9}
     nulls = pd.DataFrame([{"method": OURS, **line}, {"method": "threshold", **line, "alarms": 40}])
     assert false_alarms(nulls).splitlines()[2:] == ["| line | 40 | 1 (2.5 %) | 0.1–13.0 % | 5.0 % | 90 % |"]
+
+
+def test_coverage_over_seeds_is_of_the_cells_that_tell_an_interval():
+    """Of two sizes of cells, and of one in which hardly any tell a spread."""
+    about = {"known": "placed", "size": 0.5, "censored": [0, 0, 0.25], "runs": [3, 6, 3], "cells": 100}
+    medians = {"medians": 100, "medians_held": [90, 96, 92]}
+    spreads = {"spreads": [100, 60, 10], "spreads_held": [90, 51, 5], "spreads_above_0": [80, 60, 10]}
+    rows = over_seeds(pd.DataFrame(about | medians | spreads)).splitlines()
+    assert rows[0] == "| each run is | 0 % too short | 25 % too short | `cv_low` is 0 |"
+    assert rows[2] == "| placed, error 0.5 | 93, 88 | 92, 50 | 12 |"
+    assert rows[-1] == "Over all, 93 and 86 %; the least entries, 92 and 50 %."
 
 
 def test_a_run_of_two_studies_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
