@@ -13,7 +13,7 @@ from induction_bump.locate.summary import summarise
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.load import load
 from induction_bump.records.schema import PROBES, TABLES
-from tests.analysis.script import run_script
+from tests.analysis.script import call_script, run_script
 from tests.records.make import make_run
 
 
@@ -72,7 +72,7 @@ def test_nothing_is_there_that_can_be_made_again_or_cannot_be_read_without_torch
 
 def test_records_that_are_there_are_not_written_over(study: Path, compact: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in compact.rglob("*")}
-    done = run_script("compact_records", study, "--out", compact)
+    done = call_script("compact_records", study, "--out", compact)
     assert done.returncode
     assert "is there already" in done.stderr
     assert {file: file.stat().st_mtime_ns for file in compact.rglob("*")} == before

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from induction_bump.records.load import load
-from tests.analysis.script import run_script
+from tests.analysis.script import call_script, run_script
 from tests.records.make import make_run
 
-draw = partial(run_script, "eigenvalues_and_paths")
+draw = partial(call_script, "eigenvalues_and_paths")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def drawn(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("figures")
-    ended = draw(study, "--out", out)
+    ended = run_script("eigenvalues_and_paths", study, "--out", out)
     assert ended.returncode == 0, ended.stderr
     assert {path.name for path in out.iterdir()} == {
         f"{name}.{suffix}" for name in ("eigenvalues", "path_orders") for suffix in ("png", "svg", "csv")

@@ -1,6 +1,5 @@
 """Every head before and after the change, and its attribution."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,17 +11,11 @@ from induction_bump.locate.run import find
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.frames import rows
 from induction_bump.records.load import load
+from tests.analysis.script import call_script, run_script
 from tests.records.make import make_run
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
 import head_table
-
-SCRIPT = Path(__file__).parents[2] / "analysis" / "head_table.py"
-
-
-def draw(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +33,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_run_with_a_change_gets_its_table_and_the_others_a_reason(study: Path) -> None:
-    ended = draw(study)
+    ended = run_script("head_table", study)
     assert ended.returncode == 0, ended.stderr
     assert "one-layer-bbbb: no change was located" in ended.stdout
     assert "unmeasured-cccc: no ablations are recorded; bump measure" in ended.stdout
@@ -57,7 +50,7 @@ def test_each_run_with_a_change_gets_its_table_and_the_others_a_reason(study: Pa
 
 
 def test_the_csv_holds_every_head_at_both_moments_with_all_it_has(study: Path) -> None:
-    assert draw(study / "two-layer-aaaa").returncode == 0
+    assert call_script("head_table", study / "two-layer-aaaa").returncode == 0
     table = pd.read_csv(study / "two-layer-aaaa" / "analysis" / "head_table.csv")
     assert table.groupby("when").size().nunique() == 1
     assert set(table["when"]) == {"before", "after"}
@@ -82,7 +75,7 @@ def add_ablated_tokens(run: RunDirectory, at: int, label: str = "made") -> None:
 
 def test_attribution_is_the_projection_of_the_ablation_on_the_change(study: Path) -> None:
     """Written out with loops, from the records; the control from as long before the change as the change lasts."""
-    draw(study / "two-layer-aaaa")
+    call_script("head_table", study / "two-layer-aaaa")
     table = pd.read_csv(study / "two-layer-aaaa" / "analysis" / "head_table.csv")
     run = RunDirectory(study / "two-layer-aaaa")
     tokens = run.table("tokens").to_pandas()

@@ -1,21 +1,15 @@
-"""The figure of a study, drawn by the command that its docstring gives."""
+"""The figure of a study."""
 
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from tests.analysis.script import call_script, run_script
 from tests.records.make import make_run
 
-SCRIPT = Path(__file__).parents[2] / "analysis" / "icl_and_heads.py"
-
-
-def draw(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the script with warnings as errors."""
-    command = [sys.executable, "-W", "error", str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+draw = partial(call_script, "icl_and_heads")
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +51,5 @@ def test_it_writes_where_it_is_told_and_nothing_else(study: Path, tmp_path: Path
 
 
 def test_it_loads_no_torch(study: Path, tmp_path: Path):
-    program = (
-        f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import icl_and_heads;"
-        f"icl_and_heads.main([{str(study)!r}, '--out', {str(tmp_path)!r}]);"
-        "sys.exit('torch was loaded' if 'torch' in sys.modules else 0)"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    ended = run_script("icl_and_heads", study, "--out", tmp_path)
     assert ended.returncode == 0, ended.stderr

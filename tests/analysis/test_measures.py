@@ -12,7 +12,7 @@ import pytest
 from induction_bump.measures.registry import MEASURES
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.frames import rows
-from tests.analysis.script import run_script
+from tests.analysis.script import call_script, run_script
 from tests.records.make import make_run
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ SCALARS = ("unigram_gap", "bigram_gap", "bigram_kl", "predictable_gain", "unpred
 SCORES = ("qk_trace_offset0", "smear", "qk_trace_shifted_key")
 
 
-draw = partial(run_script, "measures")
+draw = partial(call_script, "measures")
 
 
 def names_in(directory: Path) -> set[str]:
@@ -66,7 +66,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawn(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its figures."""
     out = tmp_path_factory.mktemp("figures")
-    ended = draw(study, "--out", out, "--scale", "log")
+    ended = run_script("measures", study, "--out", out, "--scale", "log")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == f"wrote {len(FAMILIES)} figures and their tables to {out}\n"
     return out

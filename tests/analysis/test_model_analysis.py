@@ -1,24 +1,22 @@
 """The model-analysis table: its pages, and the numbers in it."""
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from induction_bump.locate.run import find
 from induction_bump.records.directory import RunDirectory
 from induction_bump.records.load import load
-from tests.analysis.script import run_script
+from tests.analysis.script import call_script, run_script
 from tests.analysis.test_head_table import add_ablated_tokens
 from tests.records.make import make_run
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
 import head_table
-
-draw = partial(run_script, "model_analysis")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(study: Path) -> pd.DataFrame:
-    ended = draw(study)
+    ended = run_script("model_analysis", study)
     assert ended.returncode == 0, ended.stderr
     assert "wrote 2 pages" in ended.stdout
     names = sorted(path.name for path in (study / "analysis").iterdir())
@@ -94,9 +92,10 @@ def test_attribution_over_training_agrees_with_the_head_table_where_both_have_it
     assert set(rows.loc[rows["panel"] == "before_and_after", "tokens"]) == measured - {start, end}
 
 
-def test_only_the_runs_asked_for_are_drawn(study: Path, tmp_path: Path) -> None:
-    ended = draw(study, "--run", "cccc", "one-layer-bbbb", "--out", tmp_path, "--scale", "log")
+def test_only_the_runs_asked_for_are_drawn(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Figure, "savefig", lambda *_: None)  # the table tells
+    ended = call_script("model_analysis", study, "--run", "cccc", "one-layer-bbbb", "--out", tmp_path, "--scale", "log")
     assert ended.returncode == 0, ended.stderr
     assert set(pd.read_csv(tmp_path / "model_analysis.csv")["run_id"]) == {"bbbb", "cccc"}
-    refused = draw(study, "--run", "eeee", "--out", tmp_path)
+    refused = call_script("model_analysis", study, "--run", "eeee", "--out", tmp_path)
     assert (refused.returncode, "none of eeee" in refused.stderr) == (2, True)

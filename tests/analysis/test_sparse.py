@@ -1,6 +1,7 @@
 """Every figure of every script, of studies with one, two and many measurements: no panel is empty."""
 
 import runpy
+import shutil
 import sys
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -33,21 +34,22 @@ MEASURED = {
 """How many snapshots there are, and at every how-maniest, counted from the last, the expensive measures are."""
 
 
-@pytest.fixture(params=MEASURED)
-def study(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module", params=MEASURED)
+def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
     made = [("one", "s", False, None), ("smeared", "s", True, 0.2e6), ("two", "ss", False, 0.3e6)]
     for seed, (name, sublayers, smeared, at) in enumerate(made):
         for twin in range(1 if name == "one" else 2):
             options = {"sublayers": sublayers, "smeared_keys": smeared, "bump_at": at and at * (1 + 0.2 * twin)}
             run_id = f"{seed}{twin}"
             path = make_run(
-                tmp_path, name=f"{name}{twin}", run_id=run_id, seed=10 * seed + twin, study=request.param,
+                root, name=f"{name}{twin}", run_id=run_id, seed=10 * seed + twin, study=request.param,
                 **MEASURED[request.param], **options,
             )  # fmt: skip
             if name != "one":
                 add_what_is_not_made_up(path)
-    locate(tmp_path / request.param, changes=request.param == "many")
-    return tmp_path / request.param
+    locate(root / request.param, changes=request.param == "many")
+    return root / request.param
 
 
 @dataclass
@@ -113,10 +115,11 @@ def test_two_measurements_are_not_joined(study: Path, drawn: Drawn, monkeypatch:
         assert drawn.lines[name] == {(2, "None", "o")}
 
 
-@pytest.mark.parametrize("study", ["one"], indirect=True)
+@pytest.mark.parametrize("study", ["the first"], indirect=True)
 def test_a_damaged_run_keeps_no_script_from_the_others(
-    study: Path, drawn: Drawn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study: Path, tmp_path: Path, drawn: Drawn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
+    study = shutil.copytree(study, tmp_path / "damaged")
     (damaged,) = study.glob("two1-*")
     file = damaged / "tables/scalars.parquet"
     file.write_bytes(file.read_bytes()[:-20])
