@@ -41,7 +41,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         smeared = {"bump_at": 0.3 * at, "smeared_keys": True}
         make_run(root, name=f"smeared{seed}", seed=seed, run_id=f"b{seed}", **smeared, **small)
     make_run(root, name="one", sublayers="s", bump_at=None, run_id="c0", **small)
-    locate(root / "study")
+    locate(root / "study", changes=False)
     return root / "study"
 
 
@@ -117,7 +117,7 @@ def test_a_study_that_is_not_there_is_told_in_one_line(script: str, monkeypatch:
 
 def test_a_study_in_which_nothing_could_happen_has_no_times(tmp_path: Path):
     run = make_run(tmp_path, sublayers="", bump_at=None, snapshots=12)
-    locate(run)
+    locate(run, changes=False)
     with pytest.raises(RecordsError, match="of no run is known when"):
         treatments.main([str(run), "--event", "prefix_matching"])
 

@@ -100,7 +100,7 @@ def test_a_directory_above_or_below_is_told_with_what_is_meant(
 
 
 def test_a_study_is_located_and_reported(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_run(directory, study="s")
+    make_run(directory, study="s", snapshots=12)
     assert cli.main(["locate", "s"]) == 0
     assert (directory / "s/phase_changes.csv").is_file()
     assert cli.main(["report", "s"]) == 0

@@ -21,7 +21,7 @@ def plan(study: Path, *runs: str) -> None:
 
 def test_a_finished_run_is_shown_whole_with_its_last_event(tmp_path: Path) -> None:
     path = make_run(tmp_path)
-    locate(path)
+    locate(path, changes=False)
     [row] = status(path)
     assert (row.run, row.state, row.step) == (path.name, "finished", RunDirectory(path).info.total_steps)
     assert row.seconds_left is None
@@ -31,7 +31,7 @@ def test_a_finished_run_is_shown_whole_with_its_last_event(tmp_path: Path) -> No
 
 def test_an_event_of_the_study_counts_for_its_run_alone(tmp_path: Path) -> None:
     bump, silent = make_run(tmp_path, name="a"), make_run(tmp_path, name="b", bump_at=None)
-    locate(tmp_path / "study")
+    locate(tmp_path / "study", changes=False)
     rows = {row.run: row for row in status(tmp_path / "study")}
     assert rows[bump.name].last_event
     assert rows[silent.name].last_event is None
@@ -106,7 +106,7 @@ def test_neither_run_nor_study_is_refused(tmp_path: Path) -> None:
 
 def test_damaged_events_are_no_events(tmp_path: Path) -> None:
     path = make_run(tmp_path)
-    locate(path)
+    locate(path, changes=False)
     (path / "phase_changes.parquet").write_bytes(b"PAR1 and nothing more")
     [row] = status(path)
     assert (row.state, row.last_event) == ("finished", None)

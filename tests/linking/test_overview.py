@@ -7,6 +7,7 @@ import pytest
 from induction_bump.linking.causal_share import at_the_end, causal_shares
 from induction_bump.linking.overview import overview
 from induction_bump.locate.formats import format_interval
+from induction_bump.locate.located import Located
 from induction_bump.locate.run import find
 from induction_bump.records.load import load
 from tests.linking.studies import row_of
@@ -22,15 +23,20 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lines(study: Path) -> dict[str, str]:
-    head, titles, *lines = overview(find(study, changes=True)).splitlines()
+def located(study: Path) -> Located:
+    return find(study, changes=True)
+
+
+@pytest.fixture(scope="module")
+def lines(located: Located) -> dict[str, str]:
+    head, titles, *lines = overview(located).splitlines()
     assert head == "In-context learning"
     assert titles.split()[:3] == ["run", "verdict", "onset–end"]
     return {line.split("-")[0].strip(): line for line in lines}
 
 
-def test_a_run_with_a_bump_has_verdict_interval_and_share(study: Path, lines: dict[str, str]):
-    [change] = [c for run in find(study, changes=True).runs for c in run.changes if c.event == "icl_change" and c.found]
+def test_a_run_with_a_bump_has_verdict_interval_and_share(study: Path, located: Located, lines: dict[str, str]):
+    [change] = [c for run in located.runs for c in run.changes if c.event == "icl_change" and c.found]
     assert change.change
     assert change.change.place
     middle = change.change.place.midpoint
