@@ -18,6 +18,7 @@ BASE: dict[str, Any] = {
         "held_out": {"examples": 8},
         "repeats": {"sequences": 4, "quantiles": [0.0, 1.0]},
         "null": {"initialisations": 10, "examples": 2},
+        "ngrams": {"tokens": 2000, "held_out": 8},
     },
     "devices": {"accelerator": "cpu"},
 }
