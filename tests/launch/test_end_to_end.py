@@ -64,17 +64,43 @@ def only_run(directory: Path) -> RunDirectory:
     return run
 
 
-def test_the_debug_experiment_goes_through_from_a_directory_with_traps(tmp_path: Path) -> None:
+DEBUG = ["train", "experiment=debug", "paths.cache=cache", "tracking=none"]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Where the debug experiment was trained in one process, and how that ended, in a directory with traps."""
+    directory = tmp_path_factory.mktemp("alone")
     for decoy in ("torch.py", "random.py", "datasets.py"):
-        (tmp_path / decoy).write_text("raise SystemExit('the working directory was imported')\n", encoding="utf-8")
-    done = bump(tmp_path, "train", "experiment=debug", "paths.cache=cache", "tracking=none", PYTHONSAFEPATH="1")
+        (directory / decoy).write_text("raise SystemExit('the working directory was imported')\n", encoding="utf-8")
+    return directory, bump(directory, *DEBUG, PYTHONSAFEPATH="1")
+
+
+def test_the_debug_experiment_goes_through_from_a_directory_with_traps(
+    alone: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    directory, done = alone
     assert done.returncode == 0, done.stderr
-    run = only_run(tmp_path)
+    run = only_run(directory)
     assert run.status == "finished"
     assert run.snapshots()[-1].step == run.info.total_steps == 20
     assert not is_locked(run.path)
-    assert done.stdout.splitlines()[-2:] == [f"study {tmp_path}/runs/debug", f"  finished  {run.path.name}"]
-    assert {path.name for path in tmp_path.iterdir()} == {"torch.py", "random.py", "datasets.py", "runs", "cache"}
+    assert done.stdout.splitlines()[-2:] == [f"study {directory}/runs/debug", f"  finished  {run.path.name}"]
+    assert {path.name for path in directory.iterdir()} == {"torch.py", "random.py", "datasets.py", "runs", "cache"}
+
+
+def test_two_processes_train_one_run_on_the_same_batches_as_one(
+    tmp_path: Path, alone: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    done = bump(tmp_path, *DEBUG, "devices=two_cpu")
+    assert done.returncode == 0, done.stderr
+    assert "GLOBAL_RANK" not in done.stderr
+    run = only_run(tmp_path)
+    assert run.info.world_size == 2
+    together, one = (of.table("training").column("loss").to_numpy() for of in (run, only_run(alone[0])))
+    assert len(together) == 20
+    assert together == pytest.approx(one, abs=1e-5)
+    assert (together != one).any()  # the sums are taken in another order
 
 
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 2])
@@ -106,12 +132,11 @@ def test_ctrl_c_stops_at_a_step_and_the_run_goes_on_from_there(tmp_path: Path, d
 def test_nothing_is_left_of_a_run_whose_launchers_group_is_killed_and_it_can_go_on_at_once(
     tmp_path: Path, devices: int
 ) -> None:
-    overrides = [*ENDLESS, "devices=cpu", f"devices.count={devices}"]
-    process = start(tmp_path, *overrides)
+    process = start(tmp_path, *ENDLESS, "devices=cpu", f"devices.count={devices}")
     below = psutil.Process(process.pid).children(recursive=True)
     assert len(below) >= devices
     os.killpg(process.pid, signal.SIGKILL)
-    again = start(tmp_path, *overrides)
+    again = start(tmp_path, *ENDLESS, "devices=cpu")
     process.communicate(timeout=PATIENCE)  # ends when the last of them has closed its output
     _, alive = psutil.wait_procs(below, timeout=30)
     assert alive == []
@@ -147,20 +172,11 @@ def test_a_rank_that_dies_ends_the_others_and_the_next_call_goes_on(tmp_path: Pa
     run = only_run(tmp_path)
     assert run.status == "failed"
     assert str(run.info.message) in complaints
-    again = start(tmp_path, *ENDLESS, "devices=two_cpu")
+    again = start(tmp_path, *ENDLESS, "devices=cpu")
     again.send_signal(signal.SIGTERM)
     again.communicate(timeout=PATIENCE)
     assert again.returncode == 75
     assert (run.info.generation, len(run.info.resumes), run.info.message) == (1, 1, None)
-
-
-def test_two_processes_train_one_run(tmp_path: Path) -> None:
-    done = bump(tmp_path, "train", "experiment=debug", "devices=two_cpu", "paths.cache=cache", "tracking=none")
-    assert done.returncode == 0, done.stderr
-    assert "GLOBAL_RANK" not in done.stderr
-    run = only_run(tmp_path)
-    assert run.info.world_size == 2
-    assert run.table("training").num_rows == 20
 
 
 def test_torchruns_ranks_are_the_ranks_of_one_run(tmp_path: Path) -> None:
@@ -246,18 +262,6 @@ def test_a_read_only_place_for_runs_is_a_failure_in_two_lines(tmp_path: Path) ->
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) <= 2
     assert "Traceback" not in done.stderr
-
-
-def test_two_processes_train_on_the_same_batches_as_one(tmp_path: Path) -> None:
-    losses = {}
-    for devices in ("cpu", "two_cpu"):
-        overrides = ["experiment=debug", f"devices={devices}", "paths.cache=cache", f"paths.runs={devices}"]
-        done = bump(tmp_path, "train", *overrides, "tracking=none", "report=off")
-        assert done.returncode == 0, done.stderr
-        [run] = find_runs(tmp_path / devices / "debug")
-        losses[devices] = run.table("training").column("loss").to_numpy()
-    assert losses["two_cpu"] == pytest.approx(losses["cpu"], abs=1e-5)
-    assert (losses["two_cpu"] != losses["cpu"]).any()  # the sums are taken in another order
 
 
 @pytest.mark.slow
