@@ -4,7 +4,9 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,32 @@ from induction_bump.training.measured_runs import Bench, perform
 from induction_bump.training.train import train
 from tests.training.runs import begin, config_of
 
+_place: list[Path] = []
+_trained: dict[str, Path] = {}
+"""Runs by what makes them another than the base config."""
 
-def trained_run(tmp_path: Path, name: str = "run", **changes: dict[str, Any]) -> Path:
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    _place.append(tmp_path_factory.mktemp("trained"))
+    yield
+    _place.clear()
+    _trained.clear()
+
+
+def trained_run(directory: Path, name: str = "run", **changes: dict[str, Any]) -> Path:
+    """A copy of a run that was trained once for all tests, with its cache. See `train_run`."""
+    kind = json.dumps(changes)
+    if kind not in _trained:
+        _trained[kind] = train_run(_place[0] / str(len(_trained)), **changes)
+    return shutil.copytree(_trained[kind], directory / name)
+
+
+def train_run(directory: Path, **changes: dict[str, Any]) -> Path:
     """Weights are kept at steps 0, 5 and 8; measures were taken at 0 and 8."""
     snapshots = {"measures": {}, "weights": {"at": ["5step"]}}
-    config = config_of(tmp_path / "cache", **{"snapshots": snapshots, **changes})
-    run = begin(tmp_path / name, config)
+    config = config_of(directory / "cache", **{"snapshots": snapshots, **changes})
+    run = begin(directory / "run", config)
     train(config, run)
     run.update(status="finished")
     return run.path
@@ -92,7 +114,7 @@ def test_the_version_of_a_measure_goes_into_what_records_carry(tmp_path: Path, m
     """While training and afterwards: into run.json, and into the metadata of the files that hold its rows."""
     for module in ("train", "measure_saved"):
         monkeypatch.setattr(f"induction_bump.training.{module}.VERSIONS", {**VERSIONS, "loss": 7, "zero_ablation": 8})
-    path = trained_run(tmp_path)
+    path = train_run(tmp_path)
     measure(path, ["zero_ablation"], workers=1)
     (rows,) = (path / "tables").glob("ablations-*.parquet")
     carried = [
