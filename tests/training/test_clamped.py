@@ -1,5 +1,6 @@
 """Training under clamps: what is trained is the clamped model, however it is computed."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,24 @@ def by_hand(cache: Path) -> list[float]:
     return plain_losses(config_of(cache), Tap(frozenset({"scores", "z"}), at))
 
 
+TRACED, COMPILED = "aot_eager", "inductor"
+"""What `torch.compile` makes of the model's code: operations of torch, or C++, whose compiler takes a minute."""
+
+
 @pytest.mark.parametrize(
-    ("training", "tolerance"), [({}, 1e-5), ({"compile": True}, 1e-4), ({"precision": "bf16"}, 0.05)]
+    ("training", "tolerance", "backend"),
+    [
+        pytest.param({}, 1e-5, None, id="plain"),
+        pytest.param({"compile": True}, 1e-5, TRACED, id="traced"),
+        pytest.param({"compile": True}, 1e-4, COMPILED, id="compiled", marks=pytest.mark.slow),
+        pytest.param({"precision": "bf16"}, 0.05, None, id="bf16"),
+    ],
 )
 def test_losses_are_those_of_a_model_that_is_changed_by_hand(
-    tmp_path: Path, training: dict[str, Any], tolerance: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any], tolerance: float, backend: str | None
 ) -> None:
+    if backend:
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     config = clamped(tmp_path / "cache", **training)
     run = begin(tmp_path / "run", config)
     train(config, run)

@@ -183,7 +183,7 @@ def test_bf16_trains_and_measures_in_float32(tmp_path: Path) -> None:
 
 
 def test_a_compiled_training_keeps_the_plain_modules_names(tmp_path: Path) -> None:
-    config = config_of(tmp_path / "cache", training={"compile": True})
+    config = config_of(tmp_path / "cache", model={"sublayers": "s"}, training={"compile": True})
     run = begin(tmp_path / "run", config)
     train(config, run)
     np.testing.assert_allclose(load(run.path).training.loss, plain_losses(config), atol=1e-4)
