@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from induction_bump.data import cores
 from induction_bump.launch import cell
 from induction_bump.launch.outcome import Outcome
 from induction_bump.training.options import RunConfig
@@ -34,6 +35,12 @@ def cells(monkeypatch: pytest.MonkeyPatch) -> StandInCells:
     stand_in = StandInCells()
     monkeypatch.setattr(cell, "run", stand_in)
     return stand_in
+
+
+@pytest.fixture(autouse=True)
+def _one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that would share the work among processes, each of which takes seconds to start, do it themselves."""
+    monkeypatch.setattr(cores, "available_cores", lambda: 1)
 
 
 @pytest.fixture(autouse=True)
