@@ -18,7 +18,8 @@ from induction_bump.records.lock import is_locked
 pytestmark = pytest.mark.processes
 
 PATIENCE = 240.0
-ENDLESS = ["experiment=debug", "training.length=1000000step", "tracking=none", "report=off"]
+FEW_NGRAMS = "measures.ngrams.tokens=10000"
+ENDLESS = ["experiment=debug", "training.length=1000000step", FEW_NGRAMS, "tracking=none", "report=off"]
 
 
 def bump(directory: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +65,7 @@ def only_run(directory: Path) -> RunDirectory:
     return run
 
 
-DEBUG = ["train", "experiment=debug", "paths.cache=cache", "tracking=none"]
+DEBUG = ["train", "experiment=debug", FEW_NGRAMS, "paths.cache=cache", "tracking=none"]
 
 
 @pytest.fixture(scope="module")
@@ -181,9 +182,9 @@ def test_a_rank_that_dies_ends_the_others_and_the_next_call_goes_on(tmp_path: Pa
 
 def test_torchruns_ranks_are_the_ranks_of_one_run(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    overrides = ["experiment=debug", "devices=two_cpu", "paths.cache=cache", "tracking=none"]
+    overrides = [*DEBUG, "devices=two_cpu"]
     done = subprocess.run(
-        [*torchrun, "-m", "induction_bump.cli.main", "train", *overrides],
+        [*torchrun, "-m", "induction_bump.cli.main", *overrides],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -71,7 +71,8 @@ def test_rows_that_are_taken_back_while_they_are_read_are_no_rows(
 def command(mode: str) -> list[str]:
     overrides = ["experiment=debug", f"tracking={mode}", "report=off", "devices=two_cpu", "paths.cache=cache"]
     length = ["training.length=800step", "snapshots.measures.at=[1step]", "checkpoints.every_seconds=null"]
-    return [sys.executable, "-m", "induction_bump.cli.main", "train", *overrides, *length]
+    few = "measures.ngrams.tokens=10000"
+    return [sys.executable, "-m", "induction_bump.cli.main", "train", *overrides, *length, few]
 
 
 def kill_where_w_and_b_is_ahead(mode: str) -> RunDirectory:
