@@ -19,6 +19,9 @@ PATIENCE = 120.0
 """Seconds after which processes are taken to wait for each other."""
 Columns = dict[str, dict[str, list[Any]]]
 """Tables by name, as columns."""
+ahead = multiprocessing.get_context("forkserver")
+"""Starts processes that find imported what takes seconds to import."""
+ahead.set_forkserver_preload(["induction_bump.training.train", "induction_bump.launch.cell", "datasets"])
 
 
 def in_threads(count: int, work: Callable[[Ranks], Any]) -> list[Any]:
@@ -44,10 +47,9 @@ def in_threads(count: int, work: Callable[[Ranks], Any]) -> list[Any]:
 
 def in_processes(count: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What `work(rank, *arguments)` returns in each of `count` processes, which must be done in time."""
-    context = multiprocessing.get_context("spawn")
-    pipes = [context.Pipe(duplex=False) for _ in range(count)]
+    pipes = [ahead.Pipe(duplex=False) for _ in range(count)]
     processes = [
-        context.Process(target=_process, args=(rank, sender, work, arguments), daemon=True)
+        ahead.Process(target=_process, args=(rank, sender, work, arguments), daemon=True)
         for rank, (_, sender) in enumerate(pipes)
     ]
     for process in processes:

@@ -1,7 +1,6 @@
 """Attempts at a run, each in processes of its own that a fault may end."""
 
 import math
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -24,16 +23,12 @@ from induction_bump.records.directory import RunDirectory
 from induction_bump.training import rows
 from induction_bump.training.options import RunConfig
 from tests.faults.inject import Fault, Injector
-from tests.ranked import as_torchrun_does, free_port
+from tests.ranked import ahead, as_torchrun_does, free_port
 from tests.records.same import assert_same_records
 
 PATIENCE = 120.0
 OTHERS_END_SECONDS = 1.0
 """torchrun ends the other ranks of one that died."""
-
-_PRELOADED = ["tests.faults.attempts", "induction_bump.training.train", "datasets", "tests.training.runs"]
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(_PRELOADED)
 
 
 def attempt(
@@ -48,10 +43,10 @@ def attempt(
     processes: list[BaseProcess] = []
     pipes: list[Connection] = []
     for number in range(count):
-        receiver, sender = _context.Pipe(duplex=False)
+        receiver, sender = ahead.Pipe(duplex=False)
         own = fault if fault and number == rank else Fault()
         arguments = (job, number, port, own, log if number == 0 else None, sender)
-        processes.append(_context.Process(target=_work, args=arguments))
+        processes.append(ahead.Process(target=_work, args=arguments))
         processes[-1].start()
         sender.close()
         pipes.append(receiver)
@@ -82,9 +77,11 @@ def _told(receiver: Connection) -> str:
 
 
 def _work(job: Job, rank: int, port: int, fault: Fault, log: Path | None, sender: Connection) -> None:
+    import datasets
     import torch
 
     torch.set_num_threads(job.threads)
+    datasets.config.HF_DATASETS_CACHE = Path(job.typed.paths.cache).parent / "arrow"
     count = job.typed.devices.count
     if count > 1:
         as_torchrun_does(rank, count, port)

@@ -3,7 +3,6 @@
 import random
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +50,13 @@ def write_texts(directory: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Suite:
     """Its runs."""
     directory = tmp_path_factory.mktemp("faults")
     write_texts(directory / "texts")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_DATASETS_CACHE", str(directory / "arrow"))
-        # hashes of new files are not remembered: some later attempt would write them
-        time.sleep(fingerprint.SETTLED_NS / 1e9)
-        yield Suite(directory, config(directory, request.param))
+    # hashes of new files are not remembered: some later attempt would write them
+    time.sleep(fingerprint.SETTLED_NS / 1e9)
+    return Suite(directory, config(directory, request.param))
 
 
 def spread(points: list[str], number: int) -> list[int]:
