@@ -55,7 +55,7 @@ check: .venv/ready-to-test
 	$(BIN)/basedpyright
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: .venv/ready-to-test
 	$(BIN)/pytest -m slow
