@@ -136,16 +136,38 @@ def test_one_device_is_a_child_and_several_are_torchruns() -> None:
     assert "torch.distributed.run" in command(2)
 
 
-CLOCK_STEPS = """
+ON_PLATFORM = """
 import sys, threading, psutil
-sys.platform = sys.argv[2]
+sys.platform = sys.argv[1]
+from induction_bump.launch.watch import Watched, end_with
+"""
+"""Of a process of its own: threads of this one may watch others, as this platform tells them apart."""
+WHO = "print(Watched.parent())"
+CLOCK_STEPS = """
 if hasattr(psutil, "_pslinux"):
     psutil._pslinux.boot_time = lambda: 1.0
-from induction_bump.launch.watch import Watched, end_with
-end_with(Watched.parse(sys.argv[1]), every_seconds=0.01)
+end_with(Watched.parse(sys.argv[2]), every_seconds=0.01)
 threading.Event().wait(0.3)
 print("still here")
 """
+ONE_AFTER_THE_OTHER = """
+import subprocess, time
+first = subprocess.Popen(["sleep", "60"])
+time.sleep(0.05)
+second = subprocess.Popen(["sleep", "60"])
+print(Watched.of(second.pid).alive(), Watched(second.pid, Watched.of(first.pid).started).alive())
+for child in (first, second):
+    child.kill()
+    child.wait()
+"""
+
+
+def on_platform(platform: str, script: str, *arguments: str) -> str:
+    """What a script prints where `sys.platform` is another."""
+    command = [sys.executable, "-c", ON_PLATFORM + script, platform, *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()
 
 
 class TestWatched:
@@ -172,12 +194,11 @@ class TestWatched:
         assert not watched.alive()
 
     @pytest.mark.parametrize("platform", ["linux", "darwin"])
-    def test_a_step_of_the_clock_ends_nobody(self, platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_step_of_the_clock_ends_nobody(self, platform: str) -> None:
         """When the machine booted is told as the clock has it, and so it follows every step."""
-        monkeypatch.setattr(sys, "platform", platform)
-        command = [sys.executable, "-c", CLOCK_STEPS, str(Watched.this()), platform]
-        process = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-        assert (process.returncode, process.stdout) == (0, "still here\n")
+        this = on_platform(platform, WHO)
+        assert this.startswith(f"{os.getpid()}:")
+        assert on_platform(platform, CLOCK_STEPS, this) == "still here"
 
     @pytest.mark.parametrize("name", ["a) Z 1 (b", ") ) )", "(", "é \n) Z"])
     def test_whatever_a_process_is_called_does_not_matter(self, name: str, tmp_path: Path) -> None:
@@ -191,15 +212,5 @@ class TestWatched:
             child.wait()
 
     @pytest.mark.parametrize("platform", ["linux", "darwin"])
-    def test_a_process_is_not_one_that_started_before_it(self, platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "platform", platform)
-        first = subprocess.Popen(["sleep", "60"])
-        time.sleep(0.05)
-        second = subprocess.Popen(["sleep", "60"])
-        try:
-            assert Watched.of(second.pid).alive()
-            assert not Watched(second.pid, Watched.of(first.pid).started).alive()
-        finally:
-            for child in (first, second):
-                child.kill()
-                child.wait()
+    def test_a_process_is_not_one_that_started_before_it(self, platform: str) -> None:
+        assert on_platform(platform, ONE_AFTER_THE_OTHER) == "True False"
