@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from benchmarks.simulated_curves import random_of
 from induction_bump.locate.cell import fit_cell
+from induction_bump.locate.one_thread import one_thread
 from induction_bump.locate.sighting import Sighting
 
 MEDIAN, SPREAD = 14.0, 0.1
@@ -115,7 +115,7 @@ def main() -> None:
     starts = range(0, arguments.cells, _CHUNK)
     jobs = [(place, i, min(i + _CHUNK, arguments.cells)) for place in range(len(SETTINGS)) for i in starts]
     counted = []
-    with get_context("spawn").Pool(arguments.processes, threadpool_limits, (1,)) as pool:
+    with get_context("spawn").Pool(arguments.processes, one_thread) as pool:
         for place, counts in pool.imap(fitted, jobs):
             counted.append((place, counts))
             print(f"{SETTINGS[place].name}: {counts}", flush=True)

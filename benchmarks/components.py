@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
-from threadpoolctl import threadpool_limits
 
 from benchmarks.simulated_curves import Setting, random_of, times
 from induction_bump.locate.curve import Array
 from induction_bump.locate.further import search_components, strongest
+from induction_bump.locate.one_thread import one_thread
 
 TOKENS = 512
 _FACTORS = 12
@@ -84,7 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
     jobs = [(name, i, min(i + _CHUNK, arguments.draws)) for i in range(0, arguments.draws, _CHUNK) for name in KINDS]
     counts = {name: np.zeros(2, np.int64) for name in KINDS}
-    with get_context("spawn").Pool(arguments.processes, threadpool_limits, (1,)) as pool:
+    with get_context("spawn").Pool(arguments.processes, one_thread) as pool:
         for name, alarms, n in pool.imap_unordered(found, jobs):
             counts[name] += (alarms, n)
             print(f"{name}: {counts[name][0]} of {counts[name][1]}", flush=True)

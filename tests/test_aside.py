@@ -111,6 +111,10 @@ def test_what_nobody_can_tell_to_be_left_is_told_of_once_it_is_old(
     assert [record.getMessage() for record in caplog.records] == [told]
 
 
+def test_a_pid_that_no_system_has_is_nobodys() -> None:
+    assert is_dead(2**40, 0)
+
+
 def test_a_process_is_dead_once_it_has_ended_reaped_or_not() -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     since = running_since(process.pid)

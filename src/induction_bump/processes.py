@@ -37,7 +37,7 @@ def is_dead(pid: int, since: int) -> bool:
     """Whether the process that had `pid` and was `running_since` then has ended; False where that cannot be told."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no system has a pid beyond C's int
         return True
     except PermissionError:
         pass  # another user's

@@ -1,5 +1,8 @@
 """The phase changes of a run, read from its records, written and printed."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from induction_bump.locate import changes
 from induction_bump.locate.further import corner_ratios, principal_components, surrogate_ratios
+from induction_bump.locate.one_thread import one_thread
 from induction_bump.locate.outcome import LocatedChange
 from induction_bump.locate.run import Located, find, locate
 from induction_bump.records.load import load
@@ -85,11 +89,28 @@ def test_linear_algebra_has_one_thread_meanwhile(study: Path, monkeypatch: pytes
         return []
 
     monkeypatch.setattr(changes, "find_further", look)
-    with threadpool_limits(2):
+    with one_thread(), threadpool_limits(2):  # so that all libraries are there
         find(next(study.glob("one-layer*")), changes=True)
         assert {library["num_threads"] for library in threadpool_info()} == {2}
     assert seen
     assert set(seen) == {1}
+
+
+THREADS = """
+from threadpoolctl import threadpool_info
+from induction_bump.locate.one_thread import one_thread
+with one_thread():
+    import scipy.linalg
+    held = {each["num_threads"] for each in threadpool_info()}
+print(held)
+"""
+
+
+def test_one_thread_holds_libraries_that_are_loaded_later():
+    """SciPy's linear algebra, loaded inside, kept all its threads in a process that had not used it before."""
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    said = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout == "{1}\n"
 
 
 def test_a_change_comes_before_its_cell_in_the_text(located: Located):

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from induction_bump.locate.change import DRAWS, find_change
 from induction_bump.locate.curve import Curve, TooFewSnapshotsError, noise_of_stderrs
 from induction_bump.locate.further import find_further
 from induction_bump.locate.loss_bump import LEAST_HEIGHT, LEVEL, find_loss_bump
+from induction_bump.locate.one_thread import one_thread
 from induction_bump.locate.outcome import LocatedChange, judged, moment_of, random_of, unsolved
 from induction_bump.locate.quantities import Quantity, copy_advantage, icl, prefix_matching
 from induction_bump.locate.reading import NotApplicableError, Reading, finite
@@ -32,8 +32,7 @@ def find_changes(run: RunDirectory) -> list[LocatedChange]:
     Raises RecordsError where the records cannot be read.
     """
     reading = Reading(run)
-    # many small matrices: threads that wait for each other make it four times as slow
-    with threadpool_limits(1):
+    with one_thread():
         found = [_change(reading, event, quantity) for event, quantity in CHANGES.items()]
         return [*found, _loss_bump(reading), *find_further(reading, found[0])]
 
