@@ -11,17 +11,16 @@ off goes on.
 import argparse
 import math
 from collections.abc import Iterator
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmarks.calibration_settings import BETWEEN, CHANGES, FRESH, NULLS
+from benchmarks.in_processes import in_processes
 from benchmarks.simulated_curves import Setting, draw, random_of, truth
 from benchmarks.todays_rules import LEAST_DROP, RULES
 from induction_bump.locate.change import find_change
-from induction_bump.locate.one_thread import one_thread
 from induction_bump.locate.verdict import FOUND, judge
 
 OURS = "ramp"
@@ -90,11 +89,10 @@ def _done(file: Path) -> int:
 def simulate(directory: Path, changes: int, nulls: int, processes: int) -> None:
     """Locate so many curves of each setting, but for those that `directory` holds."""
     directory.mkdir(parents=True, exist_ok=True)
-    with get_context("spawn").Pool(processes, one_thread) as pool:
-        for name, rows in pool.imap(_chunk, _jobs(directory, changes, nulls)):
-            file = _file(directory, name)
-            pd.DataFrame(rows, columns=_columns()).to_csv(file, mode="a", header=not file.is_file(), index=False)
-            print(f"{name}: {rows[-1]['curve'] + 1} curves", flush=True)
+    for name, rows in in_processes(_chunk, _jobs(directory, changes, nulls), processes):
+        file = _file(directory, name)
+        pd.DataFrame(rows, columns=_columns()).to_csv(file, mode="a", header=not file.is_file(), index=False)
+        print(f"{name}: {rows[-1]['curve'] + 1} curves", flush=True)
 
 
 def _columns() -> list[str]:

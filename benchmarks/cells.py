@@ -12,15 +12,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.in_processes import in_processes
 from benchmarks.simulated_curves import random_of
 from induction_bump.locate.cell import fit_cell
-from induction_bump.locate.one_thread import one_thread
 from induction_bump.locate.sighting import Sighting
 
 MEDIAN, SPREAD = 14.0, 0.1
@@ -115,10 +114,9 @@ def main() -> None:
     starts = range(0, arguments.cells, _CHUNK)
     jobs = [(place, i, min(i + _CHUNK, arguments.cells)) for place in range(len(SETTINGS)) for i in starts]
     counted = []
-    with get_context("spawn").Pool(arguments.processes, one_thread) as pool:
-        for place, counts in pool.imap(fitted, jobs):
-            counted.append((place, counts))
-            print(f"{SETTINGS[place].name}: {counts}", flush=True)
+    for place, counts in in_processes(fitted, jobs, arguments.processes):
+        counted.append((place, counts))
+        print(f"{SETTINGS[place].name}: {counts}", flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     cell_table(counted).to_csv(arguments.out / "cells.csv", index=False)
 

@@ -8,7 +8,6 @@ draws token losses of several kinds and searches them as `bump locate` searches 
 
 import argparse
 from collections.abc import Callable
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from benchmarks.in_processes import in_processes
 from benchmarks.simulated_curves import Setting, random_of, times
 from induction_bump.locate.curve import Array
 from induction_bump.locate.further import search_components, strongest
-from induction_bump.locate.one_thread import one_thread
 
 TOKENS = 512
 _FACTORS = 12
@@ -84,10 +83,9 @@ def main() -> None:
     arguments = parser.parse_args()
     jobs = [(name, i, min(i + _CHUNK, arguments.draws)) for i in range(0, arguments.draws, _CHUNK) for name in KINDS]
     counts = {name: np.zeros(2, np.int64) for name in KINDS}
-    with get_context("spawn").Pool(arguments.processes, one_thread) as pool:
-        for name, alarms, n in pool.imap_unordered(found, jobs):
-            counts[name] += (alarms, n)
-            print(f"{name}: {counts[name][0]} of {counts[name][1]}", flush=True)
+    for name, alarms, n in in_processes(found, jobs, arguments.processes):
+        counts[name] += (alarms, n)
+        print(f"{name}: {counts[name][0]} of {counts[name][1]}", flush=True)
     rows: list[dict[str, Any]] = []
     for name, (alarms, n) in counts.items():
         interval = binomtest(int(alarms), int(n)).proportion_ci(method="exact")
