@@ -22,7 +22,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from induction_bump.locate.sighting import CONFIDENCE, FINEST, Sightings
+from induction_bump.locate.placing import CONFIDENCE
+from induction_bump.locate.sighting import FINEST, Sightings
 
 Array = npt.NDArray[np.float64]
 

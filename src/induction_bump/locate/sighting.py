@@ -9,10 +9,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-CONFIDENCE = 0.90
-"""Of the intervals of placed times, and of those over seeds."""
 _STDERRS = 1.6448536269514722
-"""To either side of an estimate that make such an interval."""
+"""To either side of an estimate that make an interval as wide as those of placed times (`placing.CONFIDENCE`)."""
 FINEST = 1e-6
 """In ln(tokens): no time is known better, since tokens come one by one."""
 
