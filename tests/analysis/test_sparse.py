@@ -1,9 +1,6 @@
 """Every figure of every script, of studies with one, two and many measurements: no panel is empty."""
 
-import runpy
 import shutil
-import sys
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from induction_bump.locate.run import locate
-from tests.analysis.script import ANALYSIS
+from tests.analysis.script import ANALYSIS, Ended, call_script
 from tests.analysis.test_measures import add_what_is_not_made_up
 from tests.records.make import make_run
 
@@ -72,20 +69,19 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     """Figures are looked at in place of being saved."""
     seen = Drawn()
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **how: seen.look_at(figure, path, **how))
-    monkeypatch.syspath_prepend(str(ANALYSIS))
     return seen
 
 
-def call(script: str, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def call(script: str, study: Path) -> Ended:
     """Where what it needs is not there, it says so in words and draws nothing."""
-    monkeypatch.setattr(sys, "argv", [f"{script}.py", str(study), "--out", str(study / "figures")])
-    with suppress(SystemExit) if script != "measures" else nullcontext():
-        runpy.run_path(str(ANALYSIS / f"{script}.py"), run_name="__main__")
+    ended = call_script(script, study, "--out", study / "figures")
+    assert script != "measures" or ended.returncode == 0, ended.stderr
+    return ended
 
 
-def test_no_panel_of_any_script_is_empty(study: Path, drawn: Drawn, monkeypatch: pytest.MonkeyPatch):
+def test_no_panel_of_any_script_is_empty(study: Path, drawn: Drawn):
     for script in SCRIPTS:
-        call(script, study, monkeypatch)
+        call(script, study)
     assert len(drawn.empty) >= FIGURES, sorted(drawn.empty)
     assert {name: panels for name, panels in drawn.empty.items() if panels} == {}
 
@@ -109,21 +105,19 @@ def is_seen(artist: object) -> bool:
 
 
 @pytest.mark.parametrize("study", ["two"], indirect=True)
-def test_two_measurements_are_not_joined(study: Path, drawn: Drawn, monkeypatch: pytest.MonkeyPatch):
-    call("measures", study, monkeypatch)
+def test_two_measurements_are_not_joined(study: Path, drawn: Drawn):
+    call("measures", study)
     for name in ("group", "paths", "ablations"):
         assert drawn.lines[name] == {(2, "None", "o")}
 
 
 @pytest.mark.parametrize("study", ["the first"], indirect=True)
-def test_a_damaged_run_keeps_no_script_from_the_others(
-    study: Path, tmp_path: Path, drawn: Drawn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_a_damaged_run_keeps_no_script_from_the_others(study: Path, tmp_path: Path, drawn: Drawn):
     study = shutil.copytree(study, tmp_path / "damaged")
     (damaged,) = study.glob("two1-*")
     file = damaged / "tables/scalars.parquet"
     file.write_bytes(file.read_bytes()[:-20])
     for script in SCRIPTS:
-        call(script, study, monkeypatch)
-        assert f"{script}.py: {file}: cut short, or no Parquet file; the run is left out\n" in capsys.readouterr().err
+        said = call(script, study).stderr
+        assert f"{script}.py: {file}: cut short, or no Parquet file; the run is left out\n" in said
     assert len(drawn.empty) >= FIGURES

@@ -14,11 +14,11 @@ from induction_bump.locate.events import find_events
 from induction_bump.records.checkpoints import checkpoints
 from induction_bump.records.directory import RunDirectory, find_runs
 from induction_bump.records.lock import is_locked
+from tests.training.runs import FEW_NGRAMS
 
 pytestmark = pytest.mark.processes
 
 PATIENCE = 240.0
-FEW_NGRAMS = "measures.ngrams.tokens=10000"
 ENDLESS = ["experiment=debug", "training.length=1000000step", FEW_NGRAMS, "tracking=none", "report=off"]
 
 

@@ -19,6 +19,7 @@ from induction_bump.tracking.cursor import read_cursor
 from tests.tracking.growing import GrowingRun, expected_rows, numbers
 from tests.tracking.test_mirror import logs, mirror_wholly, mirrored
 from tests.tracking.wandb_double import WandbDouble
+from tests.training.runs import FEW_NGRAMS
 
 PATIENCE = 240.0
 SPEED = "train/tokens_per_second"
@@ -71,8 +72,7 @@ def test_rows_that_are_taken_back_while_they_are_read_are_no_rows(
 def command(mode: str) -> list[str]:
     overrides = ["experiment=debug", f"tracking={mode}", "report=off", "devices=two_cpu", "paths.cache=cache"]
     length = ["training.length=800step", "snapshots.measures.at=[1step]", "checkpoints.every_seconds=null"]
-    few = "measures.ngrams.tokens=10000"
-    return [sys.executable, "-m", "induction_bump.cli.main", "train", *overrides, *length, few]
+    return [sys.executable, "-m", "induction_bump.cli.main", "train", *overrides, *length, FEW_NGRAMS]
 
 
 def kill_where_w_and_b_is_ahead(mode: str) -> RunDirectory:

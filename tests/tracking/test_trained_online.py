@@ -11,14 +11,14 @@ from induction_bump.records.directory import find_runs
 from induction_bump.tracking.mirror import wandb_id
 from tests.tracking.test_online import assert_arrived
 from tests.tracking.wandb_double import API_KEY, WandbDouble
+from tests.training.runs import FEW_NGRAMS
 
 
 @pytest.mark.processes
 def test_a_run_that_trains_online_is_on_the_server_when_the_command_ends(logged_in: WandbDouble) -> None:
     overrides = ["experiment=debug", "tracking=online", "report=off", "devices=cpu", "paths.cache=cache"]
-    few = "measures.ngrams.tokens=10000"
     done = subprocess.run(
-        [sys.executable, "-m", "induction_bump.cli.main", "train", *overrides, few],
+        [sys.executable, "-m", "induction_bump.cli.main", "train", *overrides, FEW_NGRAMS],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

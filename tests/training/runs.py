@@ -22,6 +22,8 @@ BASE: dict[str, Any] = {
     },
     "devices": {"accelerator": "cpu"},
 }
+FEW_NGRAMS = "measures.ngrams.tokens=10000"
+"""For a training by command, which otherwise spends most of its time on counting them."""
 
 
 def config_of(cache: Path, **changes: dict[str, Any]) -> RunConfig:
